@@ -1,0 +1,220 @@
+"""What the end of a bhyve process means.
+
+`classify` turns what the keeper wrote down, what bhyve printed and what became of the node into one `Exit`. It is total: every
+status has a meaning, and a missing one is `unknown`. The driver calls it once a run; policy, history, metrics and `vmctl why` use
+the result. Source: contract 1.7, above all 1.7.6 and the end of 1.7.2 (with `bhyve -k FILE NAME` a usage error cannot happen).
+"""
+
+import enum
+import re
+from datetime import datetime
+
+import msgspec
+
+
+class ExitKind(enum.StrEnum):
+    """How a run ended, in an operator's words."""
+
+    REBOOT = "reboot"
+    POWEROFF = "poweroff"
+    HALT = "halt"
+    TRIPLE_FAULT = "triple-fault"
+    ERROR = "error"
+    SUSPENDED = "suspended"
+    START_ERROR = "start-error"
+    CONFIG_ERROR = "config-error"
+    DESTROYED = "destroyed"
+    KILLED = "killed"
+    STOPPED_EARLY = "stopped-early"
+    UNKNOWN = "unknown"
+
+
+class Stage(enum.StrEnum):
+    """How far a start has come: what the files of a run say (see `host.run`)."""
+
+    PREPARING = "preparing"
+    LOADING = "loading"
+    RUNNING = "running"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host found when nobody held the liveness FIFO of a run any more.
+
+    `status` is the shell's: the exit status, or 128 + signal (contract 8.8). None: nobody wrote it down.
+    `node_present` is None where it was not looked for.
+    """
+
+    stage: Stage
+    status: int | None
+    pid: int | None = None
+    stderr: str = ""
+    node_present: bool | None = None
+    at: datetime | None = None
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """One classified end. `text` is a sentence for people; `hint` says what to do about it, or is empty."""
+
+    kind: ExitKind
+    text: str
+    status: int | None = None
+    signal: int | None = None
+    hint: str = ""
+
+
+# Signals have the same numbers for these on FreeBSD and Linux; others are shown by number.
+SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+SIGTERM = 15
+
+# Status 1 without a guest power-off: the table of contract 1.7.2.
+_USAGE = re.compile(r"Usage: bhyve|illegal option|option requires an argument")
+_PASSTHRU = re.compile(r"vm_setup_pptdev_msix?:|vm_disable_pptdev_msix:")
+_DESTROYED_14 = re.compile(r"vm_run error -1, errno (6|25)\b")
+_GDB = re.compile(r"^(bhyve: )?(gdb (address resolution|socket|mutex|cv)|Failed to mark gdb socket)", re.MULTILINE)
+_RESTORE = re.compile(
+    r"Failed to (read checkpoint info|pause PCI device state|restore VM memory|restore PCI device state|restore kernel structs"
+    r"|resume PCI device state)|Invalid guest vCPUs \("
+)
+_ONE_IS_AN_ERROR = re.compile(r"ld-elf\.so\.1:|checkpoint (mutex|cv) init|^bhyve: open\(", re.MULTILINE)
+_PIPE_LIMIT = re.compile(r"^(bhyve: )?pipe: ", re.MULTILINE)  # mevent.c ends with status 0: contract 1.7.2, last line
+
+# Set-up failures that trying again cannot mend: the configuration, or the build of bhyve, has to change (contract 1.3, 1.7.5, 3).
+_CONFIGURATION = re.compile(
+    r"Invalid PCI slot info field|unknown device \"|already occupied!|missing \"device\" value|legacy device \"|Invalid value for "
+    r"|Attempting to add value|Failed to create configuration node|is a child of existing variable|Invalid configuration node"
+    r"|Invalid config node name|invalid config option|Topology \(|vCPUs requested but only|Invalid bootrom variable size"
+    r"|ROM size \d+ is not a multiple|no bootrom (was configured|specified)|max resolution is|minimum resolution"
+    r"|Invalid vga setting|VGA rendering not enabled|passthru requires guest memory to be wired|passthru: missing required"
+    r"|vtcon: required|Missing \"path\" for block device|Only one (LPC bridge|frame buffer device)|LPC bridge can be present only"
+)
+
+# Known messages and their remedies; the first match is shown as the hint. Contract sections name the cause.
+HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"passthru requires guest memory to be wired"), 'set wired = true, PCI passthrough needs wired memory'),
+    (re.compile(r"Unable to setup memory \(12\)"), "not enough memory, or vm.max_user_wired is reached: lower memory, or raise that sysctl"),
+    (re.compile(r"Unable to setup memory \(22\)"), "the node still has another memory size: bhyvectl --destroy it"),
+    (re.compile(r"vm_openf: Cannot allocate memory"), "hw.vmm.maxvmms is reached: raise that sysctl"),
+    (re.compile(r"(vm_openf|vm_reinit): Device busy|could not activate CPU"), "the node of an earlier run is still busy: look for another bhyve of that name"),
+    (re.compile(r"vm_openf?: No such file or directory|vm_create: Device not configured"), "is the vmm module loaded? try kldload vmm and look at dmesg"),
+    (re.compile(r"open of tap device (\S+) failed"), "the tap is held by another process: ifconfig shows Opened by PID"),
+    (re.compile(r"bind: Address already in use"), "another program has the VNC or console port: choose another, or a UNIX socket"),
+    (re.compile(r"Could not open backing file"), "the disk is missing or may not be opened: check the path and, for a zvol, that its pool is imported"),
+    (re.compile(r"Error opening bootrom \""), "the firmware is missing: pkg install bhyve-firmware"),
+    (re.compile(r"unrestricted guest capability"), "this CPU has no unrestricted guest: only bhyveload guests with one vCPU run here"),
+    (re.compile(r"Unable to initialize backend '([^']*)' for LPC device"), "the console device is missing: is nmdm loaded?"),
+    (re.compile(r"Failed to init TPM device"), "the TPM cannot be reached: is /dev/tpm0 there, or swtpm running?"),
+    (re.compile(r"is not using the ppt\(4\) driver"), "the device is not reserved: name it in pptdevs in /boot/loader.conf"),
+    (re.compile(r"ahci-hd|ahci-cd|amd_hostbridge"), "that device name exists for -s only: contract 3.8"),
+    (re.compile(r"VM exit on HLT not supported"), "this CPU cannot run bhyve guests"),
+    (_PIPE_LIMIT, "the descriptor limit was reached: raise it for the daemon class"),
+    (re.compile(r"ld-elf\.so\.1:"), "bhyve's libraries do not fit: finish the upgrade of the base system"),
+)
+
+
+def hint_for(stderr: str) -> str:
+    """The remedy for the first known message in bhyve's output, or ''."""
+    return next((hint for pattern, hint in HINTS if pattern.search(stderr)), "")
+
+
+def classify(outcome: Outcome, *, was_up: bool, asked: bool, suspending: bool = False) -> Exit:
+    """Say what an outcome of the stage `running` means.
+
+    `was_up`: the title had changed, or the guest had printed something. `asked`: an operator or the daemon was stopping it.
+    """
+    status, stderr = outcome.status, outcome.stderr
+    hint = hint_for(stderr)
+    if status is None:
+        return Exit(kind=ExitKind.UNKNOWN, text="ended, and nobody wrote down how (its keeper was killed)", hint=hint)
+    if status > 128:
+        return _by_signal(status, asked=asked, hint=hint)
+    kind, text = _by_status(outcome, was_up=was_up, suspending=suspending)
+    if status == 0 and _PIPE_LIMIT.search(stderr):
+        kind, text = ExitKind.START_ERROR, "bhyve ran out of descriptors"
+    clean = kind in (ExitKind.REBOOT, ExitKind.POWEROFF, ExitKind.HALT, ExitKind.SUSPENDED)
+    return Exit(kind=kind, text=text, status=status, hint="" if clean else hint)
+
+
+def _by_signal(status: int, *, asked: bool, hint: str) -> Exit:
+    signal = status - 128
+    name = SIGNAL_NAMES.get(signal, f"signal {signal}")
+    if signal == SIGTERM and asked:
+        # The press came before the guest had ACPI on: a normal end (contract 1.8).
+        return Exit(kind=ExitKind.STOPPED_EARLY, text="ended by SIGTERM before the guest had ACPI on", status=status, signal=signal)
+    if asked:
+        return Exit(kind=ExitKind.KILLED, text=f"killed by {name} as the last step of the stop", status=status, signal=signal)
+    text = f"bhyve was killed by {name}" if signal != 6 else "bhyve aborted (SIGABRT): it could not go on with what the guest did"
+    return Exit(kind=ExitKind.KILLED, text=text, status=status, signal=signal, hint=hint)
+
+
+def _by_status(outcome: Outcome, *, was_up: bool, suspending: bool) -> tuple[ExitKind, str]:
+    match outcome.status:
+        case 0 if suspending:
+            return ExitKind.SUSPENDED, "suspended to a file"  # before December 2025 a suspend ends with 0: contract 1.7.1
+        case 0:
+            return ExitKind.REBOOT, "the guest rebooted"
+        case 1:
+            return _one(outcome)
+        case 2:
+            return ExitKind.HALT, "the guest halted its CPUs"
+        case 3:
+            return ExitKind.TRIPLE_FAULT, "the guest crashed (triple fault)"
+        case 4:
+            return _four(outcome, was_up=was_up)
+        case 5:
+            return ExitKind.SUSPENDED, "suspended to a file"
+        case 64:
+            return ExitKind.CONFIG_ERROR, "bhyve refused its configuration (status 64)"
+        case 71:
+            return ExitKind.START_ERROR, "bhyve met an error of the operating system (status 71)"
+        case 126 | 127:
+            return ExitKind.START_ERROR, "bhyve could not be run"
+        case other:
+            return ExitKind.ERROR, f"bhyve ended with status {other}"
+
+
+def _one(outcome: Outcome) -> tuple[ExitKind, str]:
+    stderr = outcome.stderr
+    if _USAGE.search(stderr):
+        return ExitKind.CONFIG_ERROR, "bhyve did not understand its options"
+    if _GDB.search(stderr):
+        return ExitKind.START_ERROR, "bhyve could not set up its gdb port"
+    if _PASSTHRU.search(stderr):
+        return ExitKind.ERROR, "the host refused the interrupts of a passthrough device"
+    if _RESTORE.search(stderr) or _ONE_IS_AN_ERROR.search(stderr):
+        return ExitKind.START_ERROR, "bhyve could not start (status 1)"
+    # bhyvectl --destroy of a live guest gives 1 on 13 and 14; we never use -D, so after a power-off the node is there.
+    if _DESTROYED_14.search(stderr) or outcome.node_present is False:
+        return ExitKind.DESTROYED, "the VM was destroyed from outside"
+    return ExitKind.POWEROFF, "the guest powered off"
+
+
+def _four(outcome: Outcome, *, was_up: bool) -> tuple[ExitKind, str]:
+    if was_up:
+        if outcome.node_present is False:
+            return ExitKind.DESTROYED, "the VM was destroyed from outside"
+        return ExitKind.ERROR, "bhyve met an error while the guest ran"
+    if _CONFIGURATION.search(outcome.stderr):
+        return ExitKind.CONFIG_ERROR, "bhyve refused its configuration"
+    return ExitKind.START_ERROR, "bhyve could not set the guest up"
+
+
+def classify_loader(loader: str, outcome: Outcome) -> Exit | None:
+    """What the end of bhyveload or grub-bhyve means; None: the kernel is loaded, bhyve may start (contract 2.2, 2.3)."""
+    status = outcome.status
+    if status == 0:
+        return None
+    hint = hint_for(outcome.stderr)
+    if status is None:
+        return Exit(kind=ExitKind.START_ERROR, text=f"{loader} ended, and nobody wrote down how", hint=hint)
+    if status > 128:
+        signal = status - 128
+        name = SIGNAL_NAMES.get(signal, f"signal {signal}")
+        return Exit(kind=ExitKind.START_ERROR, text=f"{loader} was killed by {name}", status=status, signal=signal, hint=hint)
+    if status == 2 and loader == "bhyveload":
+        return Exit(kind=ExitKind.START_ERROR, text="the boot loader asked for a reboot", status=status, hint=hint)
+    if status == 64 and loader == "bhyveload":
+        text = "bhyveload could not open its disk or console, or refused its options"
+        return Exit(kind=ExitKind.START_ERROR, text=text, status=status, hint=hint)
+    if status in (126, 127):
+        return Exit(kind=ExitKind.START_ERROR, text=f"{loader} could not be run: is it installed?", status=status, hint=hint)
+    return Exit(kind=ExitKind.START_ERROR, text=f"{loader} failed with status {status}", status=status, hint=hint)

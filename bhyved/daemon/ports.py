@@ -1,0 +1,165 @@
+"""The words that daemon and host share.
+
+The daemon knows its host only through these protocols; `bhyved.host` implements them for FreeBSD (and, against the lab's tools,
+anywhere), the tests by small fakes. Nothing here imports trio: a port takes no nursery. Methods named `…_nowait` and plain `def`s
+return at once; `async` ones may take their time, which is bounded unless the docstring says otherwise.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from bhyved.core.exits import Outcome, Stage
+from bhyved.core.spec import VmSpec
+from bhyved.core.status import Event, RunRecord, VmRecord
+
+
+class HostError(Exception):
+    """The host said no: one sentence for the operator. `fatal`: trying again cannot help, a person must change something."""
+
+    def __init__(self, sentence: str, *, fatal: bool = False) -> None:
+        super().__init__(sentence)
+        self.fatal = fatal
+
+
+class Stuck(HostError):  # noqa: N818 - a state of the kernel, not a programming error
+    """The kernel does not let a process or node go: never start again over it."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One start as it was asked for."""
+
+    run: str  # run id
+    by: str
+    spec: VmSpec
+    record: VmRecord
+    install: bool = False  # install media attached
+    first: bool = True  # not an automatic restart: VNC wait applies
+    resume: str = ""  # a suspended guest's file
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of this boot that an earlier daemon began, as its ledger tells."""
+
+    run: str
+    by: str
+    stage: Stage
+    spec: VmSpec | None  # as started; None: the record could not be read
+    pid: int | None
+    started: float | None
+    started_at: datetime | None
+    taps: tuple[str, ...] = ()
+    vnc: str = ""
+    install: bool = False
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host gave a run. The host keeps the rest to itself."""
+
+    taps: tuple[str, ...] = ()
+    vnc: str = ""
+    slots: Mapping[str, str] = {}  # noqa: RUF012
+    macs: Mapping[str, str] = {}  # noqa: RUF012
+    warnings: tuple[str, ...] = ()
+
+
+class Machine(Protocol):
+    """One guest's side of the host, for as long as the guest is known. At most one run at a time."""
+
+    def find(self) -> Found | None:
+        """The run an earlier daemon left, if its ledger is of this boot. Reads a few small files; opens the liveness FIFO."""
+
+    async def prepare(self, order: Order) -> Prepared:
+        """Destroy what is stale, make taps, sockets and files; the ledger is written first. Raises HostError."""
+
+    def spawn_loader(self) -> None:
+        """Start the loader under a keeper. Raises HostError."""
+
+    def spawn_bhyve(self, consoles: Sequence[int]) -> None:
+        """Start bhyve under a keeper, which inherits the descriptors in `consoles`. Raises HostError."""
+
+    async def watch(self, started: Callable[[int], None]) -> Outcome:
+        """Wait, without limit, until nobody holds the liveness FIFO. `started` is called with bhyve's (or the loader's) pid."""
+
+    def title_is_set(self) -> bool:
+        """Whether the process shows as `bhyve: NAME`: all its resources are acquired (contract 1.6, step 14)."""
+
+    async def press(self) -> None:
+        """The ACPI power button, or the guest's stop command. Raises HostError."""
+
+    async def force(self, how: str) -> None:
+        """`poweroff` or `reset` by bhyvectl; a second request is no error. Raises HostError."""
+
+    def kill(self) -> None:
+        """SIGKILL to the loader or bhyve. Nothing to kill is no error."""
+
+    async def clean(self, *, final: bool) -> None:
+        """After the end of a run: `final` destroys node and taps and drops the ledger. Raises Stuck, HostError."""
+
+    def stderr_tail(self, lines: int) -> str:
+        """The last lines that bhyve and its loader printed in this run."""
+
+
+class Vault(Protocol):
+    """What survives a host crash (design: temporary file, fsync, rename)."""
+
+    def load(self) -> dict[str, VmRecord]:
+        """Every guest's record; broken ones are set aside and reported through `problems`."""
+
+    async def save(self, name: str, record: VmRecord) -> None:
+        """Durable when this returns. Raises HostError."""
+
+    async def forget(self, name: str) -> None:
+        """The guest is no longer configured."""
+
+
+class Journal(Protocol):
+    """Events and run records, bounded on disk, replayable across daemon restarts."""
+
+    def append(self, event: str, /, **fields: object) -> Event:
+        """Number, stamp and publish one event. Never waits; a disk that is full costs the event on disk, not the caller."""
+
+    def add_run(self, record: RunRecord) -> None:
+        """One line of a guest's history."""
+
+    def runs(self, name: str, last: int) -> list[RunRecord]:
+        """The newest `last` runs of a guest, oldest first."""
+
+    def since(self, seq: int) -> list[Event]:
+        """Events after `seq` that are still kept."""
+
+
+class Host(Protocol):
+    """The machine as a whole."""
+
+    @property
+    def boot(self) -> str:
+        """This boot's id, hex."""
+
+    def monotonic(self) -> float:
+        """CLOCK_MONOTONIC, the clock of records."""
+
+    def utc(self) -> datetime:
+        """Now, for people."""
+
+    def machine(self, name: str) -> Machine:
+        """The (one) Machine of this guest."""
+
+
+class Tty(Protocol):
+    """Side B of one nmdm pair, raw and CLOCAL, non-blocking."""
+
+    @property
+    def fd(self) -> int:
+        """For the keeper to inherit, and to wait on."""
+
+    def read(self, size: int) -> bytes | None:
+        """None: nothing now. b'': the line is dead, close and open again (contract 4.4)."""
+
+    def write(self, data: bytes) -> int:
+        """How many bytes the line took, perhaps 0."""
+
+    def close(self) -> None:
+        """May take about a second in the kernel (contract 4.4): call it in a thread."""
