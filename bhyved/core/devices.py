@@ -57,7 +57,7 @@ class Disk(Table, frozen=True, kw_only=True):
     @property
     def identity(self) -> str:
         """What stays the same when the file is edited: slots are remembered under it."""
-        return f"disk:{self.path}" if self.path is not None else f"disk:ram{self.serial or ''}"
+        return f"disk:{self.path}" if self.path is not None else f"disk:ram {self.serial or ''}".rstrip()
 
     def rules(self) -> Iterator[Rule]:
         if self.path is None and self.ram is None:

@@ -27,7 +27,7 @@ from bhyved.core.devices import (
 )
 from bhyved.core.table import Rule, Table
 from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook
-from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Text, Uuid
+from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, Text, Uuid
 
 Command = tuple[Text, ...]
 
@@ -149,9 +149,11 @@ _REFUSED = {
 
 
 class BhyveOptions(Table, frozen=True, kw_only=True):
-    """`[bhyve]`: any variable of bhyve_config(5), passed as is."""
+    """`[bhyve]`: what only bhyve knows; `options` are variables of bhyve_config(5), passed as they are."""
 
     options: Settings = Settings()
+    hostbridge: Literal["default", "amd"] = "default"
+    lpc_slot: Slot | None = None  # None: 31, where Windows wants it (contract 3.1)
 
     def rules(self) -> Iterator[Rule]:
         for key, value in self.options.items():
