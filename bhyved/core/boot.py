@@ -1,5 +1,6 @@
 """Processors and the way to the first instruction: `cpus` and `[boot]`."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from bhyved.core.table import Rule, Table
 from bhyved.core.units import Duration, Settings, Size
 from bhyved.core.values import AbsPath, Text
 
+_VARIABLE = re.compile(r"[A-Za-z0-9_.-]+")
 MOST_CPUS = 1024  # far above any host; keeps a typing error from becoming arithmetic
 
 
@@ -54,6 +56,15 @@ class Bhyveload(Table, frozen=True, kw_only=True):
     loader: AbsPath | None = None
     env: Settings = Settings()
     host_dir: AbsPath | None = None
+
+    def rules(self) -> Iterator[Rule]:
+        for name, value in self.env.items():
+            if not _VARIABLE.fullmatch(name):
+                yield f'env."{name}"', "must be the name of a loader variable, such as autoboot_delay"
+            try:
+                Text.parse(value)
+            except ValueError as err:
+                yield f'env."{name}"', str(err)
 
 
 class Grub(Table, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from bhyved.core import order, slots
+from bhyved.core import bhyveconf, order, slots
+from bhyved.core.assigned import Target, provisional
 from bhyved.core.decode import nearest
 from bhyved.core.spec import VmSpec
 from bhyved.core.values import split_endpoint
@@ -46,8 +47,14 @@ def look(vms: Mapping[str, VmSpec], *, known: frozenset[str]) -> list[Clash]:
 
 
 def _within(name: str, spec: VmSpec) -> Iterator[Clash]:
-    for key, sentence in slots.problems(spec):
+    found = list(slots.problems(spec))
+    for key, sentence in found:
         yield Clash(vms=(name,), key=key, sentence=sentence)
+    if not found:
+        try:
+            bhyveconf.tree(spec, provisional(spec), Target())
+        except bhyveconf.ConfError as err:
+            yield Clash(vms=(name,), key="bhyve.options", sentence=str(err))
 
 
 def _twice(

@@ -198,6 +198,14 @@ class VmSpec(Table, frozen=True, kw_only=True):
     hooks: Hooks = Hooks()
     bhyve: BhyveOptions = BhyveOptions()
 
+    def rules(self) -> Iterator[Rule]:
+        if self.memory < 1 << 20:
+            yield "memory", "must be at least 1M"
+        if self.passthru and not self.wired:
+            yield "wired", "must be true with [[passthru]]: bhyve refuses it otherwise, and exits 4"
+        if self.cpus.numa and sum(domain.size for domain in self.cpus.numa) != self.memory:
+            yield "cpus.numa", f"the sizes of the domains must add up to memory, which is {self.memory}"
+
 
 class Paths(Table, frozen=True, kw_only=True):
     """`[paths]`: only the lab and the tests change them."""
