@@ -2,7 +2,8 @@
 
 The daemon knows its host only through these protocols; `bhyved.host` implements them for FreeBSD (and, against the lab's tools,
 anywhere), the tests by small fakes. Nothing here imports trio: a port takes no nursery. Methods named `…_nowait` and plain `def`s
-return at once; `async` ones may take their time, which is bounded unless the docstring says otherwise.
+return at once; `async` ones may take their time, which is bounded unless the docstring says otherwise. HostError and Stuck are
+those of `bhyved.core.errors`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +15,6 @@ import msgspec
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Event, RunRecord, VmRecord
-
-
-class HostError(Exception):
-    """The host said no: one sentence for the operator. `fatal`: trying again cannot help, a person must change something."""
-
-    def __init__(self, sentence: str, *, fatal: bool = False) -> None:
-        super().__init__(sentence)
-        self.fatal = fatal
-
-
-class Stuck(HostError):  # noqa: N818 - a state of the kernel, not a programming error
-    """The kernel does not let a process or node go: never start again over it."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +49,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     taps: tuple[str, ...] = ()
     vnc: str = ""
-    slots: Mapping[str, str] = {}  # noqa: RUF012
-    macs: Mapping[str, str] = {}  # noqa: RUF012
+    slots: Mapping[str, str] = {}
+    macs: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
 
 

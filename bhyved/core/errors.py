@@ -1,0 +1,16 @@
+"""The two ways in which a host says no.
+
+`bhyved.host` raises them, `bhyved.daemon` turns them into facts of the lifecycle; neither knows the other.
+"""
+
+
+class HostError(Exception):
+    """The host said no: one sentence for the operator. `fatal`: trying again cannot help, a person must change something."""
+
+    def __init__(self, sentence: str, *, fatal: bool = False) -> None:
+        super().__init__(sentence)
+        self.fatal = fatal
+
+
+class Stuck(HostError):  # noqa: N818 - a state of the kernel, not a programming error
+    """The kernel does not let a process or node go: never start again over it."""
