@@ -86,7 +86,7 @@ class QemuGuest:
             for event in self._running.take_events():
                 if event.name == "SHUTDOWN":
                     return self._classified(str(event.data.get("reason")))
-            if self._running.has_hung_up:
+            if self._running.has_hung_up():
                 return ERROR
             if time.monotonic() >= self._next_look:
                 return self._halted()

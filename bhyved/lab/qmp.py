@@ -79,7 +79,6 @@ class Qmp:
         events, self._events = self._events, []
         return events
 
-    @property
     def has_hung_up(self) -> bool:
         """QEMU has closed its end, which it does by ending."""
         return self._hung_up
