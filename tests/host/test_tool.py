@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,17 @@ from bhyved.host import child
 from bhyved.host.spawn import seal_inherited
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import ToolError, Tools
+from tests.host.scripts import Scripts, until
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> Tools:
-    return Tools((str(tmp_path / "bin"), "/usr/bin", "/bin"))
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
 
 
-def script(tmp_path: Path, name: str, text: str) -> None:
-    path = tmp_path / "bin" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
+@pytest.fixture
+def tools(scripts: Scripts) -> Tools:
+    return scripts.tools
 
 
 def is_alive(pid: int) -> bool:
@@ -35,13 +33,6 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-async def until(claim: Callable[[], bool | None], limit_s: float = 10) -> None:
-    """Wait for a condition of the system that sends no event."""
-    with trio.fail_after(limit_s):
-        while not claim():  # noqa: ASYNC110
-            await trio.sleep(0.01)
 
 
 def no_children() -> bool:
@@ -53,9 +44,9 @@ def no_children() -> bool:
     return False
 
 
-async def test_output_and_status_come_back(tmp_path: Path, tools: Tools) -> None:
+async def test_output_and_status_come_back(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """Standard output and error come back apart, with the exit status."""
-    script(tmp_path, "ifconfig", "echo out; echo err >&2; exit 3")
+    scripts.write("ifconfig", "echo out; echo err >&2; exit 3")
 
     with trio.fail_after(10):
         result = await run_tool(tools, ["ifconfig", "-l"], ok=(3,))
@@ -63,9 +54,9 @@ async def test_output_and_status_come_back(tmp_path: Path, tools: Tools) -> None
     assert (result.status, result.stdout, result.stderr) == (3, b"out\n", b"err\n")
 
 
-async def test_a_failure_is_one_sentence(tmp_path: Path, tools: Tools) -> None:
+async def test_a_failure_is_one_sentence(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A failed command is named with its exit status and what it said, on one line."""
-    script(tmp_path, "ifconfig", 'echo "ifconfig: interface tap7 already exists" >&2; echo again >&2; exit 1')
+    scripts.write("ifconfig", 'echo "ifconfig: interface tap7 already exists" >&2; echo again >&2; exit 1')
 
     with trio.fail_after(10), pytest.raises(ToolError) as failure:
         await run_tool(tools, ["ifconfig", "tap7", "create"])
@@ -73,9 +64,9 @@ async def test_a_failure_is_one_sentence(tmp_path: Path, tools: Tools) -> None:
     assert str(failure.value) == "`ifconfig tap7 create` failed with exit status 1: ifconfig: interface tap7 already exists; again"
 
 
-async def test_death_by_signal_is_named(tmp_path: Path, tools: Tools) -> None:
+async def test_death_by_signal_is_named(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A command that dies of a signal is said to have been killed by it."""
-    script(tmp_path, "bhyvectl", "kill -SEGV $$")
+    scripts.write("bhyvectl", "kill -SEGV $$")
 
     with trio.fail_after(10), pytest.raises(HostError, match=r"^`bhyvectl --vm=a` was killed by signal 11 \(SIGSEGV\)$"):
         await run_tool(tools, ["bhyvectl", "--vm=a"])
@@ -87,18 +78,18 @@ async def test_a_missing_tool_is_named_with_where_it_was_looked_for(tmp_path: Pa
         await run_tool(Tools((f"{tmp_path}/a", f"{tmp_path}/b")), ["zfs", "list"])
 
 
-async def test_a_command_that_cannot_be_executed_is_an_operators_error(tmp_path: Path, tools: Tools) -> None:
+async def test_a_command_that_cannot_be_executed_is_an_operators_error(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A file that is no program fails with the system's reason, not with a traceback."""
-    script(tmp_path, "zfs", "")
+    scripts.write("zfs", "")
     (tmp_path / "bin" / "zfs").write_bytes(b"\x7fELF")
 
     with trio.fail_after(10), pytest.raises(HostError, match=r"^`zfs list` could not be run: exec format error$"):
         await run_tool(tools, ["zfs", "list"])
 
 
-async def test_time_is_up(tmp_path: Path, tools: Tools) -> None:
+async def test_time_is_up(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A command that hangs is killed at its limit together with its children, and the sentence says so."""
-    script(tmp_path, "ifconfig", f"sleep 1000 & echo $! >{tmp_path}/pid; wait")
+    scripts.write("ifconfig", f"sleep 1000 & echo $! >{tmp_path}/pid; wait")
     begun = time.monotonic()
 
     with trio.fail_after(10), pytest.raises(HostError, match=r"^`ifconfig tap3 destroy` did not end within 0.4 s and was killed$"):
@@ -109,9 +100,11 @@ async def test_time_is_up(tmp_path: Path, tools: Tools) -> None:
     await until(lambda: not is_alive(grandchild))  # init reaps it
 
 
-async def test_a_process_that_survives_sigkill_is_stuck(tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_survives_sigkill_is_stuck(
+    tmp_path: Path, scripts: Scripts, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command that the kernel does not let go is reported as stuck, and reaped when it ends at last."""
-    script(tmp_path, "ifconfig", "exec sleep 1000")
+    scripts.write("ifconfig", "exec sleep 1000")
     monkeypatch.setattr(child, "KILL_S", 0.05)
     real_killpg = os.killpg
     monkeypatch.setattr(os, "killpg", lambda pid, sig: None)
@@ -126,9 +119,9 @@ async def test_a_process_that_survives_sigkill_is_stuck(tmp_path: Path, tools: T
     assert not is_alive(pid)
 
 
-async def test_a_flood_is_dropped(tmp_path: Path, tools: Tools) -> None:
+async def test_a_flood_is_dropped(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """Output beyond the limit is read and dropped: the command ends as if it had been read."""
-    script(tmp_path, "zfs", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; exit 0")
+    scripts.write("zfs", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; exit 0")
 
     with trio.fail_after(20):
         result = await run_tool(tools, ["zfs", "list"])
@@ -136,9 +129,9 @@ async def test_a_flood_is_dropped(tmp_path: Path, tools: Tools) -> None:
     assert (len(result.stdout), len(result.stderr)) == (child.OUTPUT_BYTES, child.OUTPUT_BYTES)
 
 
-async def test_an_endless_flood_does_not_keep_the_loop(tmp_path: Path, tools: Tools) -> None:
+async def test_an_endless_flood_does_not_keep_the_loop(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """While a command floods its output for ever other tasks run, and it ends at its limit."""
-    script(tmp_path, "zfs", "exec cat /dev/zero")
+    scripts.write("zfs", "exec cat /dev/zero")
     turns = 0
 
     with trio.fail_after(20):
@@ -151,16 +144,16 @@ async def test_an_endless_flood_does_not_keep_the_loop(tmp_path: Path, tools: To
                     turns += 1
 
             nursery.start_soon(count)
-            with pytest.raises(HostError, match="did not end within"):
+            with pytest.raises(HostError, match=r"did not end within"):
                 await run_tool(tools, ["zfs", "list"], limit_s=0.5)
             nursery.cancel_scope.cancel()
 
     assert turns > 5
 
 
-async def test_a_grandchild_with_the_pipe_is_not_waited_for(tmp_path: Path, tools: Tools) -> None:
+async def test_a_grandchild_with_the_pipe_is_not_waited_for(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A background process that keeps the output open does not delay the command's end."""
-    script(tmp_path, "zfs", f"echo done; sleep 1000 & echo $! >{tmp_path}/pid")
+    scripts.write("zfs", f"echo done; sleep 1000 & echo $! >{tmp_path}/pid")
 
     with trio.fail_after(10):
         result = await run_tool(tools, ["zfs", "list"], limit_s=60)
@@ -169,10 +162,10 @@ async def test_a_grandchild_with_the_pipe_is_not_waited_for(tmp_path: Path, tool
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-async def test_the_environment_is_clean(tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_is_clean(tmp_path: Path, scripts: Scripts, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command sees PATH, HOME and LC_ALL and nothing of the daemon's environment; its stdin is empty, its session its own."""
     monkeypatch.setenv("BHYVED_SECRET", "x")
-    script(tmp_path, "zfs", "env; cat; ps -o sid= -p $$; echo $$")
+    scripts.write("zfs", "env; cat; ps -o sid= -p $$; echo $$")
 
     with trio.fail_after(10):
         lines = (await run_tool(tools, ["zfs"])).text.splitlines()
@@ -186,9 +179,9 @@ async def test_the_environment_is_clean(tmp_path: Path, tools: Tools, monkeypatc
     assert lines[-1].strip() == lines[-2].strip()
 
 
-async def test_input_larger_than_a_pipe_arrives_whole(tmp_path: Path, tools: Tools) -> None:
+async def test_input_larger_than_a_pipe_arrives_whole(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """All of the input arrives on the command's stdin, followed by end-of-file."""
-    script(tmp_path, "zfs", "wc -c")
+    scripts.write("zfs", "wc -c")
 
     with trio.fail_after(10):
         result = await run_tool(tools, ["zfs"], input=b"x" * 300_000)
@@ -196,15 +189,15 @@ async def test_input_larger_than_a_pipe_arrives_whole(tmp_path: Path, tools: Too
     assert int(result.stdout) == 300_000
 
 
-async def test_input_that_nobody_reads_is_no_error(tmp_path: Path, tools: Tools) -> None:
+async def test_input_that_nobody_reads_is_no_error(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """A command that ends without reading its input succeeds all the same."""
-    script(tmp_path, "zfs", "exit 0")
+    scripts.write("zfs", "exit 0")
 
     with trio.fail_after(10):
         assert (await run_tool(tools, ["zfs"], input=b"x" * 300_000)).status == 0
 
 
-async def test_liveness_descriptor_is_inherited_under_its_number(tmp_path: Path, tools: Tools) -> None:
+async def test_liveness_descriptor_is_inherited_under_its_number(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """The guest's FIFO reaches the command, and no other descriptor of ours does."""
     seal_inherited()
     reading, writing = os.pipe()
@@ -220,9 +213,9 @@ async def test_liveness_descriptor_is_inherited_under_its_number(tmp_path: Path,
         os.close(writing)
 
 
-async def test_cancelling_kills_and_reaps(tmp_path: Path, tools: Tools) -> None:
+async def test_cancelling_kills_and_reaps(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """When the caller is cancelled its command is killed and no zombie stays."""
-    script(tmp_path, "zfs", f"echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 1000")
+    scripts.write("zfs", f"echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 1000")
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -234,12 +227,12 @@ async def test_cancelling_kills_and_reaps(tmp_path: Path, tools: Tools) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors in /proc")
-async def test_no_descriptor_leaks(tmp_path: Path, tools: Tools) -> None:
+async def test_no_descriptor_leaks(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """Success, failure, time-out and a missing program leave no descriptor behind."""
-    script(tmp_path, "good", "exit 0")
-    script(tmp_path, "bad", "exit 1")
-    script(tmp_path, "slow", "exec sleep 1000")
-    script(tmp_path, "broken", "")
+    scripts.write("good", "exit 0")
+    scripts.write("bad", "exit 1")
+    scripts.write("slow", "exec sleep 1000")
+    scripts.write("broken", "")
     (tmp_path / "bin" / "broken").write_bytes(b"\x7fELF")
 
     async def all_four() -> int:
@@ -254,9 +247,9 @@ async def test_no_descriptor_leaks(tmp_path: Path, tools: Tools) -> None:
         assert await all_four() == first
 
 
-async def test_no_descriptors_left_is_a_sentence(tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_descriptors_left_is_a_sentence(tmp_path: Path, scripts: Scripts, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """Running out of descriptors at any point of a start gives a sentence, and no process runs on."""
-    script(tmp_path, "good", f"echo $$ >{tmp_path}/pid; exec sleep 1000")
+    scripts.write("good", f"echo $$ >{tmp_path}/pid; exec sleep 1000")
 
     def refuse(pid: int) -> None:
         raise OSError(24, "Too many open files")
@@ -269,10 +262,10 @@ async def test_no_descriptors_left_is_a_sentence(tmp_path: Path, tools: Tools, m
     assert no_children()
 
 
-def test_asking_without_a_loop(tmp_path: Path, tools: Tools) -> None:
+def test_asking_without_a_loop(tmp_path: Path, scripts: Scripts, tools: Tools) -> None:
     """The blocking way says the same sentences as the other."""
-    script(tmp_path, "sysctl", "echo no >&2; exit 1")
-    script(tmp_path, "slow", "exec sleep 1000")
+    scripts.write("sysctl", "echo no >&2; exit 1")
+    scripts.write("slow", "exec sleep 1000")
 
     assert tools.ask(["sysctl"], ok=None).status == 1
     with pytest.raises(HostError, match=r"^`sysctl -n x` failed with exit status 1: no$"):
