@@ -115,7 +115,12 @@ async def test_a_process_that_survives_sigkill_is_stuck(
     assert tools.stuck[pid] == "ifconfig tap3 destroy"
 
     real_killpg(pid, signal.SIGKILL)
-    await until(lambda: tools.reap_stuck() or not tools.stuck)
+
+    def let_go() -> bool:
+        tools.reap_stuck()
+        return not tools.stuck
+
+    await until(let_go)
     assert not is_alive(pid)
 
 
