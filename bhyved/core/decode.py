@@ -75,7 +75,8 @@ class _Decoder:
         bad = False
         for key, raw in table.items():
             if key not in fields:
-                self.report((*path, key), "", self._unknown(key, fields, path))
+                sentence = "is no key of the file: its own name says it" if key in given else self._unknown(key, fields, path)
+                self.report((*path, key), "", sentence)
                 bad = True
                 continue
             value = self.value(fields[key].type, raw, (*path, key))
@@ -147,7 +148,7 @@ class _Decoder:
 def _home(root: type[Table], key: str) -> str:
     """Where in the file a key would be right. TOML ends the top of a file at the first [table], which surprises many."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(root)}
-    if key in fields and key != "name":
+    if key in fields:
         return "to the top of the file, before the first [table]"
     for name, field in fields.items():
         kind, _ = _unwrap(field.type)

@@ -1,0 +1,148 @@
+"""PCI slots and MAC addresses: by kind, stable, explicit ones honoured."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bhyved.core import macs, slots
+from bhyved.core.config import Source, load
+from bhyved.core.spec import VmSpec
+
+
+def guest(text: str) -> VmSpec:
+    loaded = load(Source("", ""), {"a": Source("a.toml", text)}, {})
+    assert loaded.problems == ()
+    return loaded.vms["a"]
+
+
+def disks(*paths: str) -> str:
+    return "".join(f'[[disk]]\npath = "{path}"\n' for path in paths)
+
+
+CARDS = '[[network]]\nbridge = "bridge0"\n[[network]]\nbridge = "bridge1"\n'
+
+
+def test_every_kind_has_its_place() -> None:
+    """The map of contract 3.1: host bridge 0, media from 2, disks from 4, cards from 10, then the rest up to lpc in 31."""
+    text = (
+        disks("/a", "/b")
+        + '[[cdrom]]\npath = "/iso"\n'
+        + CARDS
+        + '[graphics]\n[[share]]\nname = "s"\npath = "/s"\n[[virtio-console]]\nname = "agent"\n[sound]\n'
+    )
+    assert slots.assign(guest(text), {}) == {
+        "hostbridge": "0:0:0",
+        "lpc": "0:31:0",
+        "disk:/a": "0:4:0",
+        "disk:/b": "0:5:0",
+        "cdrom:/iso": "0:2:0",
+        "network:0": "0:10:0",
+        "network:1": "0:11:0",
+        "random": "0:16:0",
+        "share:s": "0:17:0",
+        "virtio-console": "0:18:0",
+        "sound": "0:19:0",
+        "graphics": "0:29:0",
+        "tablet": "0:30:0",
+    }
+
+
+def test_removing_a_disk_renumbers_nothing() -> None:
+    """What is left keeps its slot, and a new disk takes the gap."""
+    first = slots.assign(guest(disks("/a", "/b", "/c") + CARDS), {})
+    second = slots.assign(guest(disks("/b", "/c") + CARDS), first)
+    assert {key: first[key] for key in second} == second
+    third = slots.assign(guest(disks("/new", "/b", "/c") + CARDS), second)
+    assert third["disk:/new"] == first["disk:/a"]
+    assert {key: third[key] for key in second} == second
+
+
+def test_an_explicit_slot_wins_over_a_remembered_one() -> None:
+    """The device that had the slot moves; nobody else does."""
+    first = slots.assign(guest(disks("/a", "/b") + CARDS), {})
+    assert first["disk:/b"] == "0:5:0"
+    second = slots.assign(guest(disks("/a", "/b") + '[[network]]\nslot = "5"\nbridge = "bridge0"\n'), first)
+    assert second["network:0"] == "0:5:0"
+    assert second["disk:/a"] == first["disk:/a"]
+    assert second["disk:/b"] not in ("0:5:0", "0:4:0")
+
+
+def test_slots_of_options_are_kept_free() -> None:
+    """A device that the operator writes by hand is not built over."""
+    spec = guest(disks("/a") + '[bhyve]\noptions = { "pci.0.4.0.device" = "uart" }\n')
+    assert slots.assign(spec, {})["disk:/a"] == "0:5:0"
+
+
+def test_drives_share_a_controller() -> None:
+    """Drives of one controller have its slot and ports of their own, which stay when one is removed."""
+    text = '[[disk]]\npath = "/{}"\nmodel = "ahci-hd"\ncontroller = "sata"\n'
+    cdrom = '[[cdrom]]\npath = "/iso"\ncontroller = "sata"\n'
+    first = slots.assign(guest(text.format("a") + text.format("b") + cdrom), {})
+    assert first["controller:sata"] == "0:4:0"
+    assert [first[key] for key in ("disk:/a", "disk:/b", "cdrom:/iso")] == ["0:4:0/0", "0:4:0/1", "0:4:0/2"]
+    second = slots.assign(guest(text.format("b") + cdrom), first)
+    assert [second[key] for key in ("disk:/b", "cdrom:/iso")] == ["0:4:0/1", "0:4:0/2"]
+
+
+def test_arm64_has_no_lpc() -> None:
+    """There is no LPC bridge on arm64 (contract 2.5)."""
+    assert "lpc" not in slots.assign(guest(""), {}, "arm64")
+
+
+def test_an_amd64_lpc_may_be_moved() -> None:
+    """Old guests have it in slot 1, as the Handbook."""
+    assert slots.assign(guest('[bhyve]\nlpc-slot = "1"\n'), {"lpc": "0:31:0"})["lpc"] == "0:1:0"
+
+
+def test_more_devices_than_a_bus() -> None:
+    """The devices that bus 0 has no room for go to bus 1."""
+    places = slots.assign(guest(disks(*(f"/{n}" for n in range(40)))), {})
+    assert len(set(places.values())) == len(places) == 43
+    assert any(place.startswith("1:") for place in places.values())
+
+
+def test_damaged_memory_is_forgotten() -> None:
+    """A state file with nonsense costs stability, not the guest."""
+    spec = guest(disks("/a"))
+    nonsense = {"disk:/a": "9:99:9", "random": "x", "lpc": "1:0:0", "hostbridge": "0:7:0", "gone": "0:4:0"}
+    assert slots.assign(spec, nonsense) == slots.assign(spec, {})
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8), max_size=6))
+def test_any_history_of_edits(history: list[list[str]]) -> None:
+    """Whatever is added and removed: no two devices in one slot, and nobody who stays moves."""
+    places: dict[str, str] = {}
+    for names in history:
+        before = places
+        places = slots.assign(guest(disks(*(f"/{name}" for name in names)) + CARDS), before)
+        assert len(set(places.values())) == len(places)
+        assert all(places[key] == before[key] for key in places.keys() & before.keys())
+
+
+def test_macs_are_stable_and_of_this_host() -> None:
+    """One host and one guest give one address, another host another; the prefix is FreeBSD's."""
+    spec = guest(CARDS)
+    here = macs.assign(spec, {}, host_id="host1")
+    assert here == macs.assign(spec, {}, host_id="host1")
+    assert here != macs.assign(spec, {}, host_id="host2")
+    assert len(set(here.values())) == 2
+    assert all(mac.startswith("58:9c:fc:") for mac in here.values())
+
+
+def test_a_given_mac_is_used_and_never_made_twice() -> None:
+    """A made address avoids those given in this guest and those of others."""
+    spec = guest(CARDS)
+    first = macs.assign(spec, {}, host_id="h")
+    other = macs.assign(spec, {}, host_id="h", taken=set(first.values()))
+    assert not set(first.values()) & set(other.values())
+    given_mac = guest(f'[[network]]\nbridge = "bridge0"\n[[network]]\nmac = "{first["network:0"]}"\n')
+    both = macs.assign(given_mac, {}, host_id="h")
+    assert both[f"network:{first['network:0']}"] == first["network:0"]
+    assert both["network:0"] != first["network:0"]
+
+
+def test_a_remembered_mac_stays() -> None:
+    """An address once chosen survives a change of the host's id; nonsense from a state file does not."""
+    spec = guest(CARDS)
+    kept = macs.assign(spec, {"network:0": "58:9c:fc:aa:bb:cc", "network:1": "ff:ff:ff:ff:ff:ff"}, host_id="h")
+    assert kept["network:0"] == "58:9c:fc:aa:bb:cc"
+    assert kept["network:1"] == macs.assign(spec, {}, host_id="h")["network:1"]
