@@ -14,7 +14,7 @@ from bhyved.core.pcinodes import nodes
 from bhyved.core.spec import VmSpec
 from bhyved.core.values import Text
 
-__all__ = ["Assigned", "ConfError", "Target", "Tree", "console_backend", "render", "tree"]
+__all__ = ["Assigned", "ConfError", "Target", "Tree", "console_backend", "render", "tree", "written"]
 
 Tree = dict[str, str]
 
@@ -25,7 +25,12 @@ class ConfError(ValueError):
 
 def render(spec: VmSpec, assigned: Assigned, target: Target) -> str:
     """The text of the file. Raises ConfError."""
-    return "".join(f"{name}={value}\n" for name, value in tree(spec, assigned, target).items())
+    return written(tree(spec, assigned, target))
+
+
+def written(variables: Tree) -> str:
+    """One `name=value` a line, no blanks around `=` (contract 1.3)."""
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
 def tree(spec: VmSpec, assigned: Assigned, target: Target) -> Tree:

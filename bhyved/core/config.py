@@ -15,7 +15,7 @@ import msgspec
 from bhyved.core import neighbours
 from bhyved.core.decode import Path, check_values, decode, nearest
 from bhyved.core.spec import DaemonSpec, VmSpec
-from bhyved.core.values import GuestName, name_problem
+from bhyved.core.values import name_problem
 
 _LINE = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)$")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -123,7 +123,7 @@ class _Loader:
             file = layers.file_of(path, source.path)
             self.problems.append(Problem(file=file, key=key_text(path), found=found, sentence=sentence, vms=(name,)))
 
-        spec = decode(VmSpec, layers.table, report, given={"name": GuestName(name)})
+        spec = decode(VmSpec, layers.table, report, given={"name": name})
         return spec if sound else None
 
     def check_templates(self) -> None:
@@ -137,7 +137,7 @@ class _Loader:
                 self.problems.append(Problem(file=file, key=key_text(path), found=found, sentence=sentence))
 
             rest = {key: value for key, value in table.items() if key != "template"}
-            check_values(VmSpec, rest, report, given={"name": GuestName("template")})
+            check_values(VmSpec, rest, report, given={"name": "template"})
             self._stack(_Layers(), table.get("template", []), file, "", (name,))
 
     def _stack(self, layers: _Layers, names: Any, file: str, vm: str, above: tuple[str, ...]) -> bool:

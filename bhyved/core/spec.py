@@ -27,7 +27,7 @@ from bhyved.core.devices import (
 )
 from bhyved.core.table import Rule, Table
 from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook
-from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, Text, Uuid
+from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, Text, Uuid, name_problem
 
 Command = tuple[Text, ...]
 
@@ -171,7 +171,7 @@ class BhyveOptions(Table, frozen=True, kw_only=True):
 class VmSpec(Table, frozen=True, kw_only=True):
     """One guest. `name` is the file's name, never a key in it."""
 
-    name: GuestName
+    name: str
     cpus: Topology = Topology()
     memory: Size = Size(256 << 20)  # bhyve's own default (contract 1.4)
     wired: bool = False
@@ -199,6 +199,8 @@ class VmSpec(Table, frozen=True, kw_only=True):
     bhyve: BhyveOptions = BhyveOptions()
 
     def rules(self) -> Iterator[Rule]:
+        if name_problem(self.name):
+            yield "name", name_problem(self.name)
         if self.memory < 1 << 20:
             yield "memory", "must be at least 1M"
         if self.passthru and not self.wired:

@@ -13,14 +13,14 @@ NAMES = "abcdef"
 
 
 def guests(**firsts: str) -> dict[str, VmSpec]:
-    return {name: VmSpec(name=GuestName(name), order=Order(after=tuple(GuestName(x) for x in text))) for name, text in firsts.items()}
+    return {name: VmSpec(name=name, order=Order(after=tuple(GuestName(x) for x in text))) for name, text in firsts.items()}
 
 
 def test_after_and_requires_come_first() -> None:
     """Both words order, and names of guests that are not there order nothing."""
     vms = guests(a="c", b="", c="b")
-    vms["b"] = VmSpec(name=GuestName("b"), order=Order(requires=(GuestName("d"), GuestName("nobody"))))
-    vms["d"] = VmSpec(name=GuestName("d"))
+    vms["b"] = VmSpec(name="b", order=Order(requires=(GuestName("d"), GuestName("nobody"))))
+    vms["d"] = VmSpec(name="d")
     assert order.start_order(vms) == ("d", "b", "c", "a")
     assert order.stop_order(vms) == ("a", "c", "b", "d")
     assert order.behind(vms)["b"] == {"c"}
