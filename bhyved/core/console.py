@@ -73,6 +73,15 @@ class Mark(NamedTuple):
     kind: MarkKind
     text: str
     at: float
+    lost: int = 0  # bytes of the console missing before this offset
+
+
+class Page(NamedTuple):
+    """A stretch of a log. `next` is the offset to go on from."""
+
+    records: list[Output | Mark]
+    next: int
+    more: bool
 
 
 #: Ports that other programs of the host are the one client of (contract 3.2): a hub there would shut them out.

@@ -23,6 +23,7 @@ SAMPLE_S = 1.0
 
 #: `2026-11-23T18:00:00.123Z ` before each line of a log with timestamps.
 STAMP = re.compile(rb"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+STAMP_BYTES = 25
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

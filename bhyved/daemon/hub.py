@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import trio
 
 from bhyved.core.ansi import decode, plain
-from bhyved.core.console import ConsoleSpec, ConsoleStats, Mark, MarkKind, Output
+from bhyved.core.console import ConsoleSpec, ConsoleStats, Mark, MarkKind, Output, Page
 from bhyved.core.errors import HostError
 from bhyved.core.pattern import Watch
 from bhyved.core.ring import Ring
@@ -44,6 +44,22 @@ class RingHandle(Protocol):
     def close(self) -> None: ...
 
 
+class LogReader(Protocol):
+    """What the log files say. Every method blocks on the disk and raises HostError."""
+
+    def read(self, since: int, limit: int) -> Page:
+        """Output and marks from `since` on, at most `limit` bytes of output."""
+
+    def boots(self) -> list[int]:
+        """The offsets at which runs began, oldest first."""
+
+    def offset_at(self, time: float) -> int | None:
+        """The offset of the first output at or after a unix time."""
+
+    def line_offset(self, lines: int, end: int) -> int:
+        """The offset at which the last `lines` lines before `end` begin."""
+
+
 class ConsolePorts(Protocol):
     """What a hub needs of its host. All but `open_line` may block on the disk."""
 
@@ -55,6 +71,9 @@ class ConsolePorts(Protocol):
 
     def open_log(self, name: str, spec: ConsoleSpec, *, first: bool) -> Log | None:
         """None: not logged."""
+
+    def reader(self, name: str, spec: ConsoleSpec, *, first: bool) -> LogReader:
+        """For the log files of a console, whether or not they are written to now."""
 
     def forget(self, name: str, spec: ConsoleSpec) -> None:
         """The guest is no longer configured: the ring goes, logs stay. Raises HostError."""
@@ -114,6 +133,11 @@ class ConsoleHub:
         return self._line.fd if self._line is not None and self.spec.kind == "nmdm" else None
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a line to type into."""
+        return self._line is not None
+
+    @property
     def problem(self) -> str:
         """Why something is not as it should be, in one sentence; empty when all is well."""
         problems = (self._line_problem, self._book.problem if self._book else "", self._handle.problem if self._handle else "")
@@ -132,6 +156,17 @@ class ConsoleHub:
             viewers=len(self.viewers),
             writer=self.writer.who if self.writer else "",
         )
+
+    def reader(self) -> LogReader:
+        """What the log files of this console say."""
+        return self._ports.reader(self.name, self.spec, first=self._first)
+
+    async def logged(self) -> bool:
+        """Wait until the log holds what has been read by now; whether there is a log that does."""
+        if self._book is None:
+            return False
+        await self._pump.flushed()
+        return not self._book.problem
 
     def tail(self, lines: int) -> str:
         """The last lines as plain text, for run records and `why`."""

@@ -113,15 +113,15 @@ class ConsoleLog:
             self._offset = entry.offset
         if entry.offset > self._offset:
             lost, self._offset = entry.offset - self._offset, entry.offset
-            self._put_mark(files, Mark(entry.offset, "gap", f"{lost} bytes were not recorded", entry.at), self._offset, lost)
+            self._put_mark(files, Mark(entry.offset, "gap", f"{lost} bytes were not recorded", entry.at, lost), self._offset)
         if isinstance(entry, Mark):
-            self._put_mark(files, entry, self._offset, 0)
+            self._put_mark(files, entry, self._offset)
         else:
             self._put_output(files, entry.data[self._offset - entry.offset :], entry.at, self._offset)
 
-    def _put_mark(self, files: _Files, mark: Mark, offset: int, lost: int) -> None:
+    def _put_mark(self, files: _Files, mark: Mark, offset: int) -> None:
         line = logindex.mark_line(_utc(mark.at), mark.kind, mark.text, line_start=self._line_start)
-        self._put_entry(files, Entry(p=self._size, o=offset, t=mark.at, n=len(line), m=mark.kind, x=mark.text, lost=lost))
+        self._put_entry(files, Entry(p=self._size, o=offset, t=mark.at, n=len(line), m=mark.kind, x=mark.text, lost=mark.lost))
         self._size += _write_all(files.log, line)
         self._line_start = True
 
@@ -172,6 +172,8 @@ class ConsoleLog:
         if entry is None:
             return self._new_index(stat.st_ino, size, files)
         start = entry.p + entry.n
+        if head.stamped:
+            size = _without_half_stamp(files.log, start, size)
         count = len(unstamped_at(files.log, start, size)) if head.stamped else size - start
         line_start = _is_line_start(files.log, size)
         place = _Place(stat.st_ino, size, os.fstat(files.index).st_size, entry.o + count, line_start, _first_time(files.index))
@@ -232,6 +234,16 @@ def _last_entry(files: _Files, size: int) -> Entry | None:
             os.ftruncate(files.log, entry.p)  # half of a mark
             size = entry.p
         os.ftruncate(files.index, base + start)
+
+
+def _without_half_stamp(log: int, start: int, size: int) -> int:
+    """Cut off a stamp that a kill left half written; returns the size of the log then. Every line begins with a whole one."""
+    tail = os.pread(log, size - start, start)
+    line = tail.rfind(b"\n") + 1
+    if (line or _is_line_start(log, start)) and 0 < len(tail) - line < logindex.STAMP_BYTES:
+        size = start + line
+        os.ftruncate(log, size)
+    return size
 
 
 def first_line(index: int) -> bytes:

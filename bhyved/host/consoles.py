@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bhyved.core.console import ConsoleSpec
 from bhyved.host.consolelog import ConsoleLog, log_path
+from bhyved.host.logreader import LogReader
 from bhyved.host.ringfile import RingFile, RingFiles
 from bhyved.host.tty import Line, LineMissing, open_line
 
@@ -32,6 +33,9 @@ class HostConsoles:
 
     def open_log(self, name: str, spec: ConsoleSpec, *, first: bool) -> ConsoleLog:
         return ConsoleLog(log_path(self._log, name, spec.port, first=first), spec.log)
+
+    def reader(self, name: str, spec: ConsoleSpec, *, first: bool) -> LogReader:
+        return LogReader(log_path(self._log, name, spec.port, first=first))
 
     def forget(self, name: str, spec: ConsoleSpec) -> None:
         """The ring goes; logs are for the operator to remove. Raises HostError."""
