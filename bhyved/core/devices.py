@@ -268,7 +268,7 @@ class VirtioConsole(Table, frozen=True, kw_only=True):
 class Sound(Table, frozen=True, kw_only=True):
     """`[sound]`: an HD audio device on the host's /dev/dsp."""
 
-    play: AbsPath | None = AbsPath("/dev/dsp0")
+    play: AbsPath = AbsPath("/dev/dsp0")
     record: AbsPath | None = None
     slot: Slot | None = None
 

@@ -75,11 +75,14 @@ class Machine(Protocol):
     def title_is_set(self) -> bool:
         """Whether the process shows as `bhyve: NAME`: all its resources are acquired (contract 1.6, step 14)."""
 
-    async def press(self) -> None:
-        """The ACPI power button, or the guest's stop command. Raises HostError."""
+    def press(self) -> None:
+        """The ACPI power button: SIGTERM to bhyve. Nothing to press is no error. Raises HostError."""
 
     async def force(self, how: str) -> None:
         """`poweroff` or `reset` by bhyvectl; a second request is no error. Raises HostError."""
+
+    async def inject_nmi(self) -> None:
+        """A non-maskable interrupt by bhyvectl. Raises HostError."""
 
     def kill(self) -> None:
         """SIGKILL to the loader or bhyve. Nothing to kill is no error."""
@@ -120,6 +123,28 @@ class Journal(Protocol):
         """Events after `seq` that are still kept."""
 
 
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a starting daemon found on the host besides runs of its own."""
+
+    foreign: Mapping[str, int] = {}  # configured guests that somebody else's bhyve runs: its pid
+    removed: tuple[str, ...] = ()  # what was left over and is gone, a sentence each
+    problems: tuple[str, ...] = ()  # what could not be removed, a sentence each
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operator's command ended. `status` is None when its time ran out; `text` is the end of what it printed."""
+
+    status: int | None
+    text: str = ""
+
+
+class Commands(Protocol):
+    """The operator's own commands: hooks, probes, `stop.command`."""
+
+    async def run(self, argv: Sequence[str], *, limit_s: float, input: bytes = b"", env: Mapping[str, str] = {}, run_as: str = "") -> Ran:  # noqa: B006
+        """One command in its own process group and a clean environment, killed when its time is up. Raises HostError."""
+
+
 class Host(Protocol):
     """The machine as a whole."""
 
@@ -135,6 +160,12 @@ class Host(Protocol):
 
     def machine(self, name: str) -> Machine:
         """The (one) Machine of this guest."""
+
+    async def reconcile(self, names: Sequence[str]) -> Reconciled:
+        """Remove what no run of this boot owns: our taps, and nodes of `names` without a live bhyve. Once, when a daemon starts."""
+
+    async def load_modules(self) -> None:
+        """Load vmm and nmdm where they are missing. Raises HostError."""
 
 
 class Tty(Protocol):

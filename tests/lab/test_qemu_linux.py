@@ -1,0 +1,220 @@
+"""Linux in the qemu engine: a real ACPI stack, panics, UEFI with its variables, a screen, a TPM."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from bhyved.lab.qemu import HALT_LOOK_S, POWEROFF, REBOOT
+from bhyved.lab.qemu_devices import RefusedError
+from bhyved.lab.qemu_machine import Payload
+from tests.guests import linux
+from tests.guests.rfb import NO_AUTHENTICATION, VNC_AUTHENTICATION, Viewer
+from tests.lab.machine import LINUX_S, UEFI_S, Machine, need_qemu
+
+pytestmark = pytest.mark.guest
+
+VARIABLE = "/sys/firmware/efi/efivars/Kept-12345678-1234-1234-1234-123456789abc"
+
+
+class Computer:
+    """Boots Linux again and again, each run in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.machines: list[Machine] = []
+
+    def boot(self, words: str = "", config: Mapping[str, str] | None = None, tpm: Path | None = None) -> Machine:
+        """Linux by -kernel, with `words` on its command line, up to the login prompt."""
+        guest = linux.direct()
+        payload = Payload(str(guest.kernel), str(guest.initrd), f"{guest.cmdline} {words}")
+        return self._up({"memory.size": "256M", **(config or {})}, LINUX_S, payload, tpm)
+
+    def boot_uefi(self, config: Mapping[str, str]) -> Machine:
+        """Linux from its UEFI disk, up to the login prompt."""
+        return self._up({"memory.size": "256M", **config}, UEFI_S, None, None)
+
+    def _up(self, config: Mapping[str, str], patience_s: float, payload: Payload | None, tpm: Path | None) -> Machine:
+        machine = Machine(config, self._folder / f"run{len(self.machines)}", patience_s=patience_s, payload=payload)
+        self.machines.append(machine)
+        machine.power_on(tpm)
+        machine.wait_for("login: ")
+        return machine
+
+
+@pytest.fixture
+def computer(tmp_path: Path) -> Iterator[Computer]:
+    """A place for Linux to run, cleaned up in the end."""
+    need_qemu()
+    found = Computer(tmp_path)
+    yield found
+    for machine in found.machines:
+        machine.close()
+
+
+def log_in(machine: Machine) -> None:
+    machine.type("root\n")
+    machine.wait_for("# ")
+
+
+def run(machine: Machine, command: str) -> str:
+    """What `command` prints, run in the guest's shell."""
+    machine.type(f"{command}; echo status=$?\n")
+    machine.wait_for("status=0")
+    return machine.wait_for("# ").partition("\n")[2]
+
+
+def test_the_power_button_shuts_linux_down(computer: Computer) -> None:
+    """ACPI's button reaches acpid, which powers off: status 1."""
+    machine = computer.boot()
+
+    machine.guest.press()
+
+    assert machine.ended() == POWEROFF
+
+
+def test_linux_without_an_acpi_daemon_ignores_the_button(computer: Computer) -> None:
+    """The button alone does nothing when no program in the guest listens."""
+    machine = computer.boot("t.noacpi")
+
+    machine.guest.press()
+    log_in(machine)
+
+    assert "ACPI" not in run(machine, "ps")
+    assert machine.guest.outcome() is None
+
+
+@pytest.mark.parametrize(("command", "status"), [("reboot -f", REBOOT), ("poweroff -f", POWEROFF)])
+def test_linux_may_end_itself(computer: Computer, command: str, status: int) -> None:
+    """`reboot` is status 0, `poweroff` status 1."""
+    machine = computer.boot()
+    log_in(machine)
+
+    machine.type(command + "\n")
+
+    assert machine.ended() == status
+
+
+def test_a_panic_that_reboots_looks_like_a_reboot(computer: Computer) -> None:
+    """With panic=1 a crashed kernel resets the machine after a second: status 0."""
+    machine = computer.boot("panic=1")
+    log_in(machine)
+
+    machine.type("echo c >/proc/sysrq-trigger\n")
+
+    assert machine.ended() == REBOOT
+
+
+def test_a_panic_that_does_not_is_silence(computer: Computer) -> None:
+    """With panic=0 a crashed kernel stays where it is, and bhyve runs on."""
+    machine = computer.boot("panic=0")
+    log_in(machine)
+
+    machine.type("echo c >/proc/sysrq-trigger\n")
+    machine.wait_for("Kernel panic")
+
+    assert machine.runs_for(2.5 * HALT_LOOK_S)
+
+
+def test_the_guest_sees_the_machine_that_was_configured(computer: Computer) -> None:
+    """CPUs, memory, UUID, MAC and PCI slots are those of the configuration."""
+    uuid = "12345678-1234-5678-1234-567812345678"
+    config = {"cpus": "2", "sockets": "1", "cores": "2", "memory.size": "192M", "uuid": uuid}
+    config |= {"pci.0.10.0.device": "virtio-net", "pci.0.10.0.backend": "slirp", "pci.0.10.0.mac": "58:9c:fc:00:00:01"}
+    config |= {"pci.0.16.0.device": "virtio-rnd"}
+    machine = computer.boot(config=config)
+    log_in(machine)
+
+    assert run(machine, "nproc").startswith("2\r")
+    assert uuid in run(machine, "cat /sys/class/dmi/id/product_uuid").lower()
+    assert "BHYVE" in run(machine, "cat /sys/class/dmi/id/product_name")
+    assert "58:9c:fc:00:00:01" in run(machine, "cat /sys/class/net/eth0/address")
+    assert "0000:00:0a.0" in run(machine, "readlink /sys/class/net/eth0/device/..")
+    assert "1AF4:1005" in run(machine, "cat /sys/bus/pci/devices/0000:00:10.0/uevent")
+
+
+def test_a_tpm_is_there(computer: Computer, tmp_path: Path) -> None:
+    """A swtpm, connected as bhyve connects, is a TPM 2 to Linux."""
+    if shutil.which("swtpm") is None:
+        pytest.skip("swtpm is not installed (package swtpm)")
+    state, door = tmp_path / "tpm", tmp_path / "tpm.sock"
+    state.mkdir()
+    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--server", f"type=unixio,path={door}", "--flags", "not-need-init"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as swtpm:
+        try:
+            machine = _with_tpm(computer, door)
+            log_in(machine)
+
+            assert run(machine, "cat /sys/class/tpm/tpm0/tpm_version_major").startswith("2\r")
+        finally:
+            swtpm.kill()
+
+
+def test_uefi_variables_outlive_a_power_cycle(computer: Computer, tmp_path: Path) -> None:
+    """What the guest writes into its firmware's variables is in the vars file, and there at the next boot."""
+    config = uefi_config(tmp_path)
+    machine = computer.boot_uefi(config)
+    log_in(machine)
+    run(machine, f"printf '\\7\\0\\0\\0kept' >{VARIABLE}")
+    machine.guest.press()
+    assert machine.ended() == POWEROFF
+
+    machine = computer.boot_uefi(config)
+    log_in(machine)
+
+    assert "kept" in run(machine, f"cat {VARIABLE}")
+
+
+def test_a_viewer_sees_the_screen(computer: Computer, tmp_path: Path) -> None:
+    """A VNC viewer that is handed over gets the configured size and a picture that somebody has drawn."""
+    config = uefi_config(tmp_path) | {"pci.0.29.0.device": "fbuf", "pci.0.29.0.w": "800", "pci.0.29.0.h": "600"}
+    machine = computer.boot_uefi(config)
+    with connected(machine) as connection:
+        viewer = Viewer(connection)
+
+        assert NO_AUTHENTICATION in viewer.security
+        assert viewer.enter() == (800, 600)
+        assert viewer.picture().colours > 1
+
+
+def test_a_viewer_without_the_password_stays_out(computer: Computer) -> None:
+    """With a password the only way in is to know it."""
+    machine = computer.boot(config={"pci.0.29.0.device": "fbuf", "pci.0.29.0.password": "secret"})
+    with connected(machine) as connection:
+        viewer = Viewer(connection)
+
+        assert viewer.security == (VNC_AUTHENTICATION,)
+        assert viewer.enter_with_wrong_password()
+
+
+def connected(machine: Machine) -> socket.socket:
+    """A viewer's end of a connection that the machine shows its screen on."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(machine.patience_s)
+    with theirs:
+        machine.guest.show(theirs)
+    return ours
+
+
+def uefi_config(folder: Path) -> dict[str, str]:
+    """A guest with a disk of its own, a placeholder for bhyve's firmware, and one for its variables."""
+    disk = folder / "uefi.img"
+    shutil.copyfile(linux.uefi().disk, disk)
+    config = {"pci.0.4.0.device": "nvme", "pci.0.4.0.path": str(disk)}
+    for key, name in (("bootrom", "BHYVE_UEFI.fd"), ("bootvars", "vars.fd")):
+        (folder / name).write_bytes(bytes(4096))
+        config[key] = str(folder / name)
+    return config
+
+
+def _with_tpm(computer: Computer, door: Path) -> Machine:
+    """Boot as soon as swtpm listens, which it tells nobody."""
+    for _ in range(200):
+        try:
+            return computer.boot(tpm=door)
+        except (FileNotFoundError, ConnectionRefusedError, RefusedError):
+            continue
+    raise AssertionError("swtpm does not listen")
