@@ -141,7 +141,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 class Commands(Protocol):
     """The operator's own commands: hooks, probes, `stop.command`."""
 
-    async def run(self, argv: Sequence[str], *, limit_s: float, input: bytes = b"", env: Mapping[str, str] = {}, run_as: str = "") -> Ran:  # noqa: B006
+    async def run(self, argv: Sequence[str], *, limit_s: float, input: bytes = b"", env: Mapping[str, str] = {}, run_as: str = "") -> Ran:
         """One command in its own process group and a clean environment, killed when its time is up. Raises HostError."""
 
 
