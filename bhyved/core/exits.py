@@ -90,15 +90,27 @@ _CONFIGURATION = re.compile(
 
 # Known messages and their remedies; the first match is shown as the hint. Contract sections name the cause.
 HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"passthru requires guest memory to be wired"), 'set wired = true, PCI passthrough needs wired memory'),
-    (re.compile(r"Unable to setup memory \(12\)"), "not enough memory, or vm.max_user_wired is reached: lower memory, or raise that sysctl"),
+    (re.compile(r"passthru requires guest memory to be wired"), "set wired = true, PCI passthrough needs wired memory"),
+    (
+        re.compile(r"Unable to setup memory \(12\)"),
+        "not enough memory, or vm.max_user_wired is reached: lower memory, or raise that sysctl",
+    ),
     (re.compile(r"Unable to setup memory \(22\)"), "the node still has another memory size: bhyvectl --destroy it"),
     (re.compile(r"vm_openf: Cannot allocate memory"), "hw.vmm.maxvmms is reached: raise that sysctl"),
-    (re.compile(r"(vm_openf|vm_reinit): Device busy|could not activate CPU"), "the node of an earlier run is still busy: look for another bhyve of that name"),
-    (re.compile(r"vm_openf?: No such file or directory|vm_create: Device not configured"), "is the vmm module loaded? try kldload vmm and look at dmesg"),
+    (
+        re.compile(r"(vm_openf|vm_reinit): Device busy|could not activate CPU"),
+        "the node of an earlier run is still busy: look for another bhyve of that name",
+    ),
+    (
+        re.compile(r"vm_openf?: No such file or directory|vm_create: Device not configured"),
+        "is the vmm module loaded? try kldload vmm and look at dmesg",
+    ),
     (re.compile(r"open of tap device (\S+) failed"), "the tap is held by another process: ifconfig shows Opened by PID"),
     (re.compile(r"bind: Address already in use"), "another program has the VNC or console port: choose another, or a UNIX socket"),
-    (re.compile(r"Could not open backing file"), "the disk is missing or may not be opened: check the path and, for a zvol, that its pool is imported"),
+    (
+        re.compile(r"Could not open backing file"),
+        "the disk is missing or may not be opened: check the path and, for a zvol, that its pool is imported",
+    ),
     (re.compile(r"Error opening bootrom \""), "the firmware is missing: pkg install bhyve-firmware"),
     (re.compile(r"unrestricted guest capability"), "this CPU has no unrestricted guest: only bhyveload guests with one vCPU run here"),
     (re.compile(r"Unable to initialize backend '([^']*)' for LPC device"), "the console device is missing: is nmdm loaded?"),

@@ -67,9 +67,9 @@ def judge(restart: Restart, end: Exit, book: Book, *, uptime_s: float, now: floa
         case ExitKind.SUSPENDED:
             return Stay("suspended"), Book()
         case ExitKind.CONFIG_ERROR:
-            return HoldFor(_with_hint(end)), book
+            return HoldFor(sentence(end)), book
         case ExitKind.START_ERROR:
-            return judge_failed_start(restart, _with_hint(end), book, now=now, rng=rng)
+            return judge_failed_start(restart, sentence(end), book, now=now, rng=rng)
         case _:
             if restart.on_crash == "stop":
                 return Stay(f"{end.text}, and on-crash says stop"), book
@@ -118,7 +118,7 @@ def _crashed(restart: Restart, end: Exit, book: Book, now: float, rng: Rng) -> t
     if count > restart.crash_limit.count:
         reason = f"crashed {count} times in {restart.crash_limit.window}: over its crash-limit of {restart.crash_limit}; last: {end.text}"
         return _over_limit(restart, reason, "crash", now), book
-    return StartAt(now + delay_s(restart, count, rng), _with_hint(end), "crash"), book
+    return StartAt(now + delay_s(restart, count, rng), sentence(end), "crash"), book
 
 
 def _over_limit(restart: Restart, reason: str, cause: str, now: float) -> Verdict:
@@ -131,5 +131,6 @@ def _recent(times: tuple[float, ...], limit: Limit, now: float) -> tuple[float, 
     return tuple(t for t in times if now - t < limit.window_s)
 
 
-def _with_hint(end: Exit) -> str:
+def sentence(end: Exit) -> str:
+    """An end in words, with its remedy."""
     return f"{end.text}: {end.hint}" if end.hint else end.text
