@@ -4,6 +4,7 @@ A place is written `bus:slot:func`, or `bus:slot:func/port` for a disk on a shar
 between starts and hands it back as `previous`.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -172,7 +173,7 @@ def _free(kind: str, taken: set[Place]) -> Place:
     """Only whole slots are given out: function 0 with nothing beside it."""
     used = {place[:2] for place in taken}
     first = ((0, slot) for slot in (*_HOME[kind], *_SPARE, *range(1, 31)))
-    for bus, slot in (*first, *((bus, slot) for bus in range(1, 256) for slot in range(32))):
+    for bus, slot in itertools.chain(first, itertools.product(range(1, 256), range(32))):
         if (bus, slot) not in used:
             return bus, slot, 0
     raise AssertionError("a guest with more devices than 256 buses hold")
