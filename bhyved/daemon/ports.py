@@ -10,48 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-import msgspec
-
-from bhyved.core.exits import Outcome, Stage
-from bhyved.core.spec import VmSpec
+from bhyved.core.config import Loaded
+from bhyved.core.exits import Outcome
+from bhyved.core.handover import Found as Found
+from bhyved.core.handover import Order as Order
+from bhyved.core.handover import Prepared as Prepared
+from bhyved.core.handover import Ran as Ran
+from bhyved.core.handover import Reconciled as Reconciled
 from bhyved.core.status import Event, RunRecord, VmRecord
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One start as it was asked for."""
-
-    run: str  # run id
-    by: str
-    spec: VmSpec
-    record: VmRecord
-    install: bool = False  # install media attached
-    first: bool = True  # not an automatic restart: VNC wait applies
-    resume: str = ""  # a suspended guest's file
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of this boot that an earlier daemon began, as its ledger tells."""
-
-    run: str
-    by: str
-    stage: Stage
-    spec: VmSpec | None  # as started; None: the record could not be read
-    pid: int | None
-    started: float | None
-    started_at: datetime | None
-    taps: tuple[str, ...] = ()
-    vnc: str = ""
-    install: bool = False
-
-
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host gave a run. The host keeps the rest to itself."""
-
-    taps: tuple[str, ...] = ()
-    vnc: str = ""
-    slots: Mapping[str, str] = {}
-    macs: Mapping[str, str] = {}
-    warnings: tuple[str, ...] = ()
 
 
 class Machine(Protocol):
@@ -63,7 +29,7 @@ class Machine(Protocol):
     async def prepare(self, order: Order) -> Prepared:
         """Destroy what is stale, make taps, sockets and files; the ledger is written first. Raises HostError."""
 
-    def spawn_loader(self) -> None:
+    def spawn_loader(self, consoles: Sequence[int]) -> None:
         """Start the loader under a keeper. Raises HostError."""
 
     def spawn_bhyve(self, consoles: Sequence[int]) -> None:
@@ -123,21 +89,6 @@ class Journal(Protocol):
         """Events after `seq` that are still kept."""
 
 
-class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
-    """What a starting daemon found on the host besides runs of its own."""
-
-    foreign: Mapping[str, int] = {}  # configured guests that somebody else's bhyve runs: its pid
-    removed: tuple[str, ...] = ()  # what was left over and is gone, a sentence each
-    problems: tuple[str, ...] = ()  # what could not be removed, a sentence each
-
-
-class Ran(msgspec.Struct, frozen=True, kw_only=True):
-    """How an operator's command ended. `status` is None when its time ran out; `text` is the end of what it printed."""
-
-    status: int | None
-    text: str = ""
-
-
 class Commands(Protocol):
     """The operator's own commands: hooks, probes, `stop.command`."""
 
@@ -161,11 +112,24 @@ class Host(Protocol):
     def machine(self, name: str) -> Machine:
         """The (one) Machine of this guest."""
 
+    def ledgers(self) -> list[str]:
+        """Guests of whom a ledger of this boot exists, configured or not."""
+
     async def reconcile(self, names: Sequence[str]) -> Reconciled:
         """Remove what no run of this boot owns: our taps, and nodes of `names` without a live bhyve. Once, when a daemon starts."""
 
     async def load_modules(self) -> None:
         """Load vmm and nmdm where they are missing. Raises HostError."""
+
+
+class Files(Protocol):
+    """The configuration files."""
+
+    def read(self) -> Loaded:
+        """Everything, strictly. Reads the disk: call it in a thread."""
+
+    def accept(self) -> None:
+        """What was read last is in force: keep a good copy of each file. Blocks on the disk. Raises HostError."""
 
 
 class Tty(Protocol):
