@@ -1,0 +1,188 @@
+"""The kernel's side of a VM: `/dev/vmm/NAME`, which outlives the bhyve that runs on it, and keeps its memory.
+
+`DIR/dev/vmm/NAME` is what everybody sees; what the kernel knows about it lies in `DIR/lab/node/NAME`, a JSON object. A live bhyve holds
+a shared flock on the former, so that nobody is fooled by a pid that has another owner by now. Used by the stand-ins of bhyve, the
+loaders and bhyvectl; the rules are those of contract 1.10 and 8.10:
+
+    active CPUs, none suspended      busy: a bhyve lives, or died without ending its guest; only a destroy helps
+    all active CPUs suspended        ended; may be re-initialised, by bhyve with a bootrom or by a loader
+    no active CPUs                   fresh
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+
+from bhyved.lab import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it costs a third of a start
+
+MAX_NAME = 229  # VM_MAX_NAMELEN, contract 1.5
+
+
+class State:
+    """What the kernel keeps of a VM."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.id: str = said["id"]  # another one for each VM, even of the same name
+        self.memory_bytes: int = said.get("memory_bytes", 0)  # 0: it has none yet
+        self.active_cpus: int = said.get("active_cpus", 0)
+        self.topology: list[int] = said.get("topology", [1, 1, 1, 1])  # CPUs, sockets, cores, threads
+        self.suspend: str = said.get("suspend", "")  # how it has ended, or is to
+        self.loaded: bool = said.get("loaded", False)  # a loader has put a kernel into its memory
+        self.payload: dict[str, str] = said.get("payload", {})  # which kernel, if the lab knows
+        self.pid: int = said.get("pid", 0)  # of the bhyve that ran it last
+        self.snapshot: str = said.get("snapshot", "")  # the file that it is to be suspended to
+        self.destroy: str = said.get("destroy", "")  # the knob `lab.destroy` of its guest
+
+
+class Node:
+    """One VM, looked at or run by one process."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self.name = name
+        self._root = root
+        self._device = os.path.join(root, "dev", "vmm", name)
+        self._file = os.path.join(root, "lab", "node", name)
+        self._id = ""
+        self._held = -1
+
+    def exists(self) -> bool:
+        """The name is taken."""
+        return os.path.lexists(self._device)
+
+    def create(self, limit: int | None = None) -> None:
+        """A VM without memory. Raises OSError: EEXIST, EINVAL (the name is too long), ENOMEM (`limit` VMs exist)."""
+        if len(os.fsencode(self.name)) > MAX_NAME:
+            raise OSError(errno.EINVAL, "name too long")
+        with state.Locked(self._root, "node"):
+            if limit is not None and len(names(self._root)) >= limit:
+                raise OSError(errno.ENOMEM, "hw.vmm.maxvmms")
+            for path in (self._device, self._file):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(self._device, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._id = os.urandom(8).hex()
+            self._write(State({"id": self._id}))
+
+    def open(self) -> None:
+        """Raises OSError: ENOENT, or EINVAL while it is being destroyed (contract 8.10)."""
+        if not self.exists():
+            raise OSError(errno.ENOENT, "no such VM")
+        known = self._read()
+        if known is None:
+            raise OSError(errno.EINVAL, "being destroyed")
+        self._id = known.id
+
+    def reinit(self) -> None:
+        """As new, but for its memory. Raises OSError EBUSY unless its last run has ended."""
+        with state.Locked(self._root, "node"):
+            known = self.state()
+            if known.active_cpus and not known.suspend:
+                raise OSError(errno.EBUSY, "busy")
+            self._write(State({"id": self._id, "memory_bytes": known.memory_bytes, "destroy": known.destroy}))
+
+    def hold(self) -> None:
+        """This process runs the VM, until it ends."""
+        self._held = os.open(self._device, os.O_RDONLY)
+        fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        self.update(pid=os.getpid())
+
+    def set_memory(self, size: int) -> None:
+        """Raises OSError EINVAL when it has memory of another size already (contract 1.10)."""
+        if self.state().memory_bytes not in (0, size):
+            raise OSError(errno.EINVAL, "other size")
+        self.update(memory_bytes=size)
+
+    def activate_cpus(self, topology: list[int]) -> None:
+        """Raises OSError EBUSY when they are active already, which re-initialising would have mended (contract 8.10)."""
+        if self.state().active_cpus:
+            raise OSError(errno.EBUSY, "active")
+        self.update(active_cpus=topology[0], topology=topology)
+
+    def state(self) -> State:
+        """What the kernel knows. Raises OSError ENXIO when this VM, or this one of the name, is gone."""
+        known = self._read()
+        if known is None or known.id != self._id:
+            raise OSError(errno.ENXIO, "destroyed")
+        return known
+
+    def update(self, **news: object) -> None:
+        """Change attributes of the state. Raises OSError as `state` does."""
+        with state.Locked(self._root, "node"):
+            self._write(State({**vars(self.state()), **news}))
+
+    def suspend(self, how: str, file: str = "") -> None:
+        """Ask the VM to end. Raises OSError EALREADY when it has been asked, or has ended."""
+        with state.Locked(self._root, "node"):
+            known = self.state()
+            if known.suspend:
+                raise OSError(errno.EALREADY, "already")
+            self._write(State({**vars(known), "suspend": how, "snapshot": file}))
+        _wake(self._runner())
+
+    def destroy(self) -> None:
+        """The VM is gone; if a bhyve runs on it, that one is told."""
+        runner = self._runner()
+        self.vanish()
+        self.unlist()
+        _wake(runner)
+
+    def vanish(self) -> None:
+        """Forget what it was; its name stays until `unlist`. Raises OSError ENXIO when it is gone."""
+        with state.Locked(self._root, "node"):
+            self.state()
+            os.unlink(self._file)
+
+    def unlist(self) -> None:
+        """Take the name away. The directory exists only while there are VMs (contract 1.13)."""
+        try:
+            os.unlink(self._device)
+            os.rmdir(os.path.dirname(self._device))
+        except OSError:
+            pass  # somebody else was faster, or other VMs are there
+
+    def is_running(self) -> bool:
+        """A bhyve lives on it."""
+        try:
+            fd = os.open(self._device, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _runner(self) -> int:
+        """The pid of the bhyve that lives on it, or 0."""
+        return self.state().pid if self.is_running() else 0
+
+    def _read(self) -> State | None:
+        said = state.read(self._file)
+        return None if said is None else State(said)
+
+    def _write(self, news: State) -> None:
+        state.write(self._file, vars(news))
+
+
+def names(root: str) -> list[str]:
+    """All VMs of the lab."""
+    try:
+        return sorted(os.listdir(os.path.join(root, "dev", "vmm")))
+    except FileNotFoundError:
+        return []
+
+
+def _wake(pid: int) -> None:
+    """SIGCONT harms nobody, and a stopped bhyve does not see it until it is continued, as the real one (contract 8.10)."""
+    if pid:
+        with contextlib.suppress(OSError):  # it has ended since
+            os.kill(pid, signal.SIGCONT)
