@@ -103,7 +103,8 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     desired_boot: str = ""  # the boot the wish was made on: on another, autostart decides
     hold: Hold | None = None
     book: Book = Book()
-    book_boot: str = ""
+    book_boot: str = ""  # also of `held`
+    held: str = ""  # why policy has held the guest: it stays so for the next daemon on the same boot
     restarts: Restarts = Restarts()
     exits: dict[ExitKind, int] = {}  # noqa: RUF012 - msgspec copies the default for each instance
     forced_stops: int = 0
@@ -178,6 +179,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     vnc: str = ""
     disks: tuple[str, ...] = ()
     waiting_for: str = ""
+    orphaned: bool = False  # its file has gone; it goes on until it is pruned
     stuck: bool = False  # the kernel does not let its process or node go
 
 

@@ -38,10 +38,10 @@ class Machine(Protocol):
     async def watch(self, started: Callable[[int], None]) -> Outcome:
         """Wait, without limit, until nobody holds the liveness FIFO. `started` is called with bhyve's (or the loader's) pid."""
 
-    def title_is_set(self) -> bool:
+    async def title_is_set(self) -> bool:
         """Whether the process shows as `bhyve: NAME`: all its resources are acquired (contract 1.6, step 14)."""
 
-    def press(self) -> None:
+    async def press(self) -> None:
         """The ACPI power button: SIGTERM to bhyve. Nothing to press is no error. Raises HostError."""
 
     async def force(self, how: str) -> None:
@@ -50,7 +50,7 @@ class Machine(Protocol):
     async def inject_nmi(self) -> None:
         """A non-maskable interrupt by bhyvectl. Raises HostError."""
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """SIGKILL to the loader or bhyve. Nothing to kill is no error."""
 
     async def clean(self, *, final: bool) -> None:

@@ -1,0 +1,94 @@
+"""Who may start now: dependencies by readiness, and how many guests boot at once.
+
+Pure; `daemon.turnstile` asks it whenever something has changed. Ordering (`after`) waits for a guest for as long as that guest is on
+its way up; a requirement (`requires`) waits until it is up and ready, however long. Slots and gap are for the boot of a host, where
+dozens of guests would read the same disks: they hold back automatic first starts, never a restart and never a person.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bhyved.core.spec import Order
+from bhyved.core.status import Desired, Phase, VmStatus
+
+#: Phases in which a guest that is wished up may still become ready by itself, soon.
+_COMING = frozenset(
+    {Phase.WAITING, Phase.PREPARING, Phase.LOADING, Phase.STARTING, Phase.UP, Phase.STOPPING, Phase.KILLING, Phase.CLEANING}
+)
+#: Phases in which a starting guest keeps its host busy.
+_BUSY = frozenset({Phase.PREPARING, Phase.LOADING, Phase.STARTING})
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest that wants to start. `paced`: an automatic first start, which takes a slot."""
+
+    name: str
+    order: Order
+    paced: bool
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a host boots its guests."""
+
+    parallel: int
+    gap_s: float
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows now. `look_again`: the monotonic time at which the gap is over; None: only a change matters."""
+
+    go: tuple[str, ...]
+    why: dict[str, str]  # who waits → for what, a sentence
+    look_again: float | None = None
+
+
+def may_start(
+    queue: tuple[Waiting, ...], statuses: Mapping[str, VmStatus], pace: Pace, *, now: float, last_paced: float | None, paced: frozenset[str]
+) -> Turns:
+    """`queue` in the order in which they asked; `paced` are guests that took a slot and may still be starting."""
+    busy = sum(1 for name in paced if name in statuses and statuses[name].phase in _BUSY)
+    open_at = now if last_paced is None else last_paced + pace.gap_s
+    go: list[str] = []
+    why: dict[str, str] = {}
+    look_again: float | None = None
+    # Whoever asked first goes first; at boot all ask at once, and their names decide, so that each boot is the same.
+    for waiting in sorted(queue, key=lambda each: (each.paced, each.name if each.paced else "")):
+        blocker = waits_for(waiting.order, statuses)
+        if blocker:
+            why[waiting.name] = blocker
+        elif not waiting.paced:
+            go.append(waiting.name)
+        elif busy >= pace.parallel:
+            why[waiting.name] = f"waiting for a place: {busy} guests are starting, and start-parallel is {pace.parallel}"
+        elif open_at > now:
+            why[waiting.name] = "waiting for start-gap after the guest before it"
+            look_again = open_at
+        else:
+            go.append(waiting.name)
+            busy += 1
+            open_at = now + pace.gap_s
+    return Turns(go=tuple(go), why=why, look_again=look_again)
+
+
+def waits_for(order: Order, statuses: Mapping[str, VmStatus]) -> str:
+    """What a guest has to wait for before it may start, or ''."""
+    for name in order.requires:
+        status = statuses.get(name)
+        if status is None:
+            return f"waiting for {name}, which it requires and which does not exist"
+        if not (status.phase is Phase.UP and status.ready):
+            return f"waiting for {name}, which it requires and which is {_state(status)}"
+    for name in order.after:
+        status = statuses.get(name)
+        if status is not None and _is_coming(status):
+            return f"waiting for {name}, which comes first and is {_state(status)}"
+    return ""
+
+
+def _is_coming(status: VmStatus) -> bool:
+    return status.desired is Desired.UP and status.phase in _COMING and not (status.phase is Phase.UP and status.ready)
+
+
+def _state(status: VmStatus) -> str:
+    return "up but not ready yet" if status.phase is Phase.UP else str(status.phase)

@@ -1,0 +1,684 @@
+"""One guest's task: takes wishes and facts into its lifecycle, performs the actions, tells what came of it.
+
+`submit` is synchronous and atomic: it steps the machine, starts the actions as tasks and returns the answer. Nothing in the loop waits
+for an action; its end comes back as a fact. Cancelling a driver leaves its guest running: the run is a keeper and a FIFO, and the next
+daemon takes it up.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+import trio
+
+from bhyved.core import lifecycle, policy, reload, tally
+from bhyved.core.console import consoles_of
+from bhyved.core.errors import HostError, Stuck
+from bhyved.core.exits import Exit, ExitKind, Outcome, Stage, classify, classify_loader
+from bhyved.core.lifecycle import Answer, Lifecycle
+from bhyved.core.spec import VmSpec
+from bhyved.core.status import Desired, LastExit, Phase, VmRecord, VmStatus
+from bhyved.daemon import run as runs
+from bhyved.daemon.around import Around
+from bhyved.daemon.ports import Order
+from bhyved.daemon.readiness import Questions, agent_port
+from bhyved.daemon.run import Run
+from bhyved.daemon.turnstile import Turnstile
+
+_log = structlog.get_logger()
+
+#: Looks for the title of a guest that has a console: its first byte is the better news, and a look costs a process.
+FIRST_LOOK_S, FIRST_LOOK_WITH_CONSOLE_S, LAST_LOOK_S = 0.01, 0.25, 30.0
+HISTORY_S = 5.0  # for a console's history to be opened, at the daemon's start
+
+
+class VmDriver:
+    """One guest, for as long as it is configured. `blocked`: why it must not be started at all."""
+
+    def __init__(self, spec: VmSpec, around: Around, turns: Turnstile, record: VmRecord, *, blocked: str = "") -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.blocked = blocked
+        self.broken = ""
+        self.orphaned = False
+        self._around, self._turns, self._record = around, turns, record
+        self._machine = around.host.machine(spec.name)
+        self._run: Run | None = None
+        self._changes: tuple[reload.Change, ...] = ()
+        self._since, self._since_at = around.host.monotonic(), around.host.utc()
+        self._stirred = trio.Event()
+        self._unsaved = trio.Event()
+        self._up_watch = trio.CancelScope()
+        self._presses = 0
+        self._waiting_for = ""
+        self._last_failure = ""
+        self._early: list[lifecycle.Event] | None = []  # wishes that came before the driver had looked around
+        boot = around.host.boot
+        wished = record.desired if record.desired is not None and record.desired_boot == boot else None
+        autostart = Desired.UP if spec.autostart else Desired.DOWN
+        self.life = Lifecycle(
+            spec,
+            rng=around.rng,
+            desired=wished or autostart,
+            hold=record.hold,
+            book=record.book if record.book_boot == boot else type(record.book)(),
+            held=record.held if record.book_boot == boot else "",
+        )
+        self._wish_unknown = wished is None
+
+    # --- what others ask -----------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> VmStatus:
+        """As the board shows it."""
+        status = self._around.board.get(self.name)
+        assert status is not None
+        return status
+
+    @property
+    def record(self) -> VmRecord:
+        """What is kept of the guest on disk."""
+        return self._record
+
+    @property
+    def started_spec(self) -> VmSpec | None:
+        """What the present run was started with."""
+        return self._run.spec if self._run is not None else None
+
+    @property
+    def changes(self) -> tuple[reload.Change, ...]:
+        """Keys whose new value waits for another run."""
+        return self._changes
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of the guest runs, or ever will let itself be ended."""
+        return self.life.phase in (Phase.DOWN, Phase.HELD)
+
+    def submit(self, event: lifecycle.Event) -> Answer:
+        """A wish or a fact. A bug in the machine costs this guest's automation, nobody else's."""
+        if self.broken:
+            return Answer(False, "internal-error", self.broken)
+        if self.blocked and isinstance(event, lifecycle.Start | lifecycle.Restart) and not event_is_auto(event):
+            return Answer(False, "configuration", self.blocked)
+        if self._early is not None and isinstance(event, lifecycle.WISHES):
+            self._early.append(event)
+            return lifecycle.ACCEPTED
+        event = self._without_button(event)
+        was, now = self.life.phase, self._around.host.monotonic()
+        desired, hold, verdict = self.life.desired, self.life.hold, self.life.verdict
+        answer, actions = self.life.step(event, now)
+        if self.life.verdict is not verdict and self.life.verdict is not None:
+            self._record = tally.decided(self._record, self.life.verdict)
+        if (was, desired, hold) != (self.life.phase, self.life.desired, self.life.hold) or actions or not isinstance(event, lifecycle.Tick):
+            self._moved(event, was, now)
+        for action in actions:
+            self._perform(action)
+        self._stirred.set()
+        return answer
+
+    def _without_button(self, event: lifecycle.Event) -> lifecycle.Event:
+        """arm64 has no power button (contract 1.8): without a command of its own a guest there is not asked, its power is cut."""
+        if (
+            self._around.target.arch == "arm64"
+            and isinstance(event, lifecycle.Stop | lifecycle.Shutdown)
+            and self.spec.stop.command is None
+        ):
+            return msgspec.structs.replace(event, force=True)
+        return event
+
+    def orphan(self, why: str) -> None:
+        """The guest's file has gone: what runs goes on, nothing starts any more."""
+        self.orphaned, self.blocked = True, why
+        self.publish()
+
+    def update(self, spec: VmSpec, *, blocked: str = "") -> None:
+        """The file has changed: what can be live is, the rest waits for its run."""
+        self.spec = self.life.spec = spec
+        self.blocked, self.orphaned = blocked, False
+        self._open_consoles()
+        self._compare()
+        self.publish()
+
+    def fail(self, error: BaseException) -> None:
+        """A bug of ours: automation of this guest ends, what runs of it runs on."""
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        self.broken = f"internal error: {type(error).__name__}: {error}; its log line has the traceback, and `vmctl start` tries again"
+        self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.HELD, reason=self.broken))
+
+    def close(self) -> None:
+        """All guests are being stopped: from here on nothing starts by itself. Those that do not run are down at once."""
+        self.life.closing = True
+        if self.life.phase in (Phase.WAITING, Phase.BACKOFF):
+            self.submit(lifecycle.Shutdown(by="bhyved"))
+
+    def open_again(self, by: str) -> None:
+        """The stop of all guests is taken back: those that are wished up start."""
+        self.life.closing = False
+        if self.is_over and self.life.desired is Desired.UP and self.life.hold is None:
+            self.submit(lifecycle.Start(by=by, auto=True))
+
+    def set_waiting_for(self, why: str) -> None:
+        """What the turnstile holds the guest back for."""
+        if why != self._waiting_for:
+            self._waiting_for = why
+            self.publish()
+
+    async def inject_nmi(self) -> Answer:
+        """A non-maskable interrupt: for debugging, it may panic the guest."""
+        if self.life.phase not in (Phase.UP, Phase.STOPPING):
+            return lifecycle.NOT_RUNNING
+        try:
+            await self._machine.inject_nmi()
+        except HostError as error:
+            return Answer(False, "host", str(error))
+        return lifecycle.ACCEPTED
+
+    # --- the task ------------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive the guest until cancelled. Started means: whatever an earlier daemon left has been taken up."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._keep_saving)
+            await self._take_up()
+            early, self._early = self._early, None
+            for wish in early or ():
+                self.submit(wish)
+            task_status.started()
+            while True:
+                self._stirred = trio.Event()
+                await self._until_deadline()
+
+    async def _until_deadline(self) -> None:
+        """Sleep until something happens, the lifecycle's time has come, or a hold is over."""
+        host, deadline, hold = self._around.host, self.life.deadline, self.life.hold
+        waits = [] if deadline is None else [deadline - host.monotonic()]
+        if hold is not None and hold.until_at is not None:
+            waits.append((hold.until_at - host.utc()).total_seconds())
+        with trio.move_on_after(max(0.0, min(waits, default=float("inf")))):
+            await self._stirred.wait()
+            return
+        if deadline is not None and self.life.deadline == deadline and host.monotonic() >= deadline:
+            self.submit(lifecycle.Tick())
+        elif hold is not None and self.life.hold == hold and hold.until_at is not None and host.utc() >= hold.until_at:
+            self.submit(lifecycle.Release(by="the end of the hold"))
+
+    async def _take_up(self) -> None:
+        """The run that an earlier daemon left goes on; without one the wish decides."""
+        found = self._machine.find()
+        if found is None:
+            self._open_consoles()
+            self.publish()
+            if self.life.phase is Phase.DOWN and self.life.desired is Desired.UP and not self.blocked and self._around.autostart:
+                by = "autostart" if self._wish_unknown else "the daemon's start: it was up"
+                self._early = [lifecycle.Start(by=by, auto=True), *(self._early or ())]
+            return
+        now, now_at = self._around.host.monotonic(), self._around.host.utc()
+        self._run = runs.adopted(found, self.spec, now, now_at)
+        self.life.by, self.life.install = found.by, found.install
+        starts = [wish for wish in self._early or () if isinstance(wish, lifecycle.Start)]
+        if self._wish_unknown or starts:
+            self.life.desired = Desired.UP  # no wish of this boot is known, perhaps lost: what runs was wished to run
+            self._early = [wish for wish in self._early or () if wish not in starts]
+        self._open_consoles()
+        self._compare()
+        up = await self._seems_up() if found.stage is Stage.RUNNING else False
+        self._run.was_up = up
+        self.submit(lifecycle.Found(found.stage, up))
+        self._start(self._watch)
+        if found.stage is Stage.RUNNING:
+            self._start(self._watch_up) if not up else self._came_up()
+
+    async def _seems_up(self) -> bool:
+        """Whether the guest that was found had come up: it had printed something since its start, or its title is set."""
+        hubs = self._around.consoles.hubs(self.name)
+        with trio.move_on_after(HISTORY_S):
+            for hub in hubs:
+                await hub.history()
+        assert self._run is not None
+        if hubs:
+            self._run.console_since = hubs[0].ring.run_start
+        if any(hub.ring.end > hub.ring.run_start for hub in hubs):
+            return True
+        return await self._machine.title_is_set()
+
+    # --- actions -------------------------------------------------------------------------------------------------------------
+
+    def _perform(self, action: lifecycle.Action) -> None:
+        match action:
+            case lifecycle.ASK_TURN:
+                self._turns.ask(self.name, self.spec.order, paced=self.life.by == "autostart")
+            case lifecycle.DROP_TURN:
+                self._turns.drop(self.name)
+            case lifecycle.PREPARE:
+                self._start(self._prepare)
+            case lifecycle.LOAD:
+                self._start(self._load)
+            case lifecycle.SPAWN:
+                self._start(self._spawn)
+            case lifecycle.PRESS:
+                self._start(self._press)
+            case lifecycle.FORCE_POWEROFF:
+                self._start(self._force, "poweroff")
+            case lifecycle.FORCE_RESET:
+                self._start(self._force, "reset")
+            case lifecycle.KILL:
+                self._start(self._kill)
+            case lifecycle.CLEAN:
+                self._start(self._clean, False)
+            case lifecycle.CLEAN_ALL:
+                self._start(self._clean, True)
+            case other:
+                raise AssertionError(other)
+
+    def _start(self, action: Callable[..., Awaitable[None]], *args: object) -> None:
+        self._nursery.start_soon(action, *args)
+
+    async def _prepare(self) -> None:
+        host = self._around.host
+        run = self._run = Run(id=secrets.token_hex(4), by=self.life.by, spec=self.spec, began=host.monotonic(), began_at=host.utc())
+        self._presses = 0
+        self._open_consoles()
+        self._compare()
+        try:
+            problem = await self._around.hooks.run("pre-start", self.spec.hooks, self.status)
+            if problem:
+                raise HostError(problem)
+            prepared = await self._machine.prepare(self._order(run))
+        except Stuck as stuck:
+            self.submit(lifecycle.PrepareFailed(str(stuck), stuck=True))
+            return
+        except HostError as error:
+            self._note_failure(run, Exit(kind=ExitKind.CONFIG_ERROR if error.fatal else ExitKind.START_ERROR, text=str(error)))
+            self.submit(lifecycle.PrepareFailed(str(error), fatal=error.fatal))
+            return
+        run.taps, run.vnc = prepared.taps, prepared.vnc
+        for warning in prepared.warnings:
+            self._tell("warning", warning)
+        self._record = msgspec.structs.replace(self._record, slots=dict(prepared.slots), macs=dict(prepared.macs))
+        await self._around.consoles.ready(self.name)
+        self._around.consoles.mark(self.name, "boot", f"run {run.id} by {run.by}", run=run.id)
+        run.console_since = self._around.consoles.settle(self.name).get("com1", 0)
+        self.submit(lifecycle.Prepared(loader=not self.spec.boot.has_bootrom))
+
+    def _order(self, run: Run) -> Order:
+        return Order(run=run.id, by=run.by, spec=run.spec, record=self._record, install=self.life.install, first=self.life.first_run)
+
+    async def _load(self) -> None:
+        try:
+            self._machine.spawn_loader(self._around.consoles.fds(self.name))
+        except HostError as error:
+            self.submit(lifecycle.SpawnFailed(str(error)))
+            return
+        await self._watch()
+
+    async def _spawn(self) -> None:
+        assert self._run is not None
+        self._run.pid = None
+        since = self._around.consoles.settle(self.name)
+        try:
+            self._machine.spawn_bhyve(self._around.consoles.fds(self.name))
+        except HostError as error:
+            self.submit(lifecycle.SpawnFailed(str(error)))
+            return
+        self._start(self._watch_up, since)
+        await self._watch()
+
+    async def _press(self) -> None:
+        first, self._presses = not self._presses, self._presses + 1
+        if first:
+            await self._hook("pre-stop")
+        try:
+            if self.spec.stop.command is not None:
+                await self._stop_command()
+            else:
+                await self._machine.press()
+        except HostError as error:
+            self._tell("press-failed", str(error))
+
+    async def _stop_command(self) -> None:
+        assert self.spec.stop.command is not None
+        ran = await self._around.commands.run(
+            self.spec.stop.command,
+            limit_s=max(1.0, float(self.spec.stop.timeout)),
+            env={"BHYVED_VM": self.name},
+            run_as=self._around.spec.run_as or "",
+        )
+        if ran.status != 0:
+            how = "did not end in time" if ran.status is None else f"ended with status {ran.status}"
+            self._tell("press-failed", f"stop.command {how}" + (f": {ran.text}" if ran.text else ""))
+
+    async def _force(self, how: str) -> None:
+        try:
+            await self._machine.force(how)
+        except HostError as error:
+            self._tell("force-failed", str(error))  # the ladder goes on to SIGKILL
+
+    async def _kill(self) -> None:
+        try:
+            await self._machine.kill()
+        except HostError as error:
+            self._tell("kill-failed", str(error))
+
+    async def _clean(self, final: bool) -> None:
+        try:
+            await self._machine.clean(final=final)
+        except Stuck as stuck:
+            self.submit(lifecycle.CleanFailed(str(stuck), stuck=True))
+        except HostError as error:
+            self._tell("clean-failed", str(error))
+            self.submit(lifecycle.CleanFailed(str(error)))
+        else:
+            self.submit(lifecycle.Cleaned())
+        if final and self.life.phase in (Phase.DOWN, Phase.HELD, Phase.BACKOFF):
+            self._around.consoles.settle(self.name)
+
+    # --- watching ------------------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Wait for the end of the loader or of bhyve, and say what it means."""
+        run = self._run
+        assert run is not None
+
+        def started(pid: int) -> None:
+            run.note_started(pid, self._around.host.monotonic(), self._around.host.utc())
+            self.publish()
+
+        outcome = await self._machine.watch(started)
+        match outcome.stage:
+            case Stage.PREPARING:
+                self.submit(lifecycle.Interrupted())
+            case Stage.LOADING:
+                run.pid, run.started, run.started_at = None, None, None
+                end = classify_loader(_loader_name(run.spec), outcome)
+                if end is not None and self.life.phase is Phase.LOADING:
+                    self._note_failure(run, end, outcome.stderr)
+                self.submit(lifecycle.LoaderEnded(end))
+            case Stage.RUNNING:
+                self._ended(run, outcome)
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        self._up_watch.cancel()
+        now, now_at = self._around.host.monotonic(), self._around.host.utc()
+        asked = self.life.phase in (Phase.STOPPING, Phase.KILLING)
+        end = classify(outcome, was_up=run.was_up, asked=asked)
+        last = runs.last_exit(end, outcome, now_at)
+        uptime_s = run.uptime_s(now, outcome.at)
+        stop_s = None if run.stop_began is None else now - run.stop_began
+        self._around.consoles.mark(self.name, "exit", end.text)
+        self._record = tally.ended(self._record, end, last, stop_s=stop_s, forced=self.life.forced)
+        self._run = None
+        self.submit(lifecycle.Ended(end, uptime_s))
+        hub = next(iter(self._around.consoles.hubs(self.name)), None)
+        record = runs.record(
+            run,
+            end,
+            last,
+            uptime_s=uptime_s,
+            decision=self.life.decision,
+            stderr=outcome.stderr,
+            console=hub.tail(runs.CONSOLE_LINES) if hub is not None else "",
+        )
+        self._around.journal.add_run(record)
+        self._tell(
+            "ended",
+            end.text,
+            kind=end.kind,
+            status=last.status,
+            signal=last.signal,
+            uptime_s=round(uptime_s, 3),
+            decision=self.life.decision,
+            run=run.id,
+        )
+        if end.kind in policy.CRASHES and not asked:
+            self._start(self._hook, "crash")
+
+    def _note_failure(self, run: Run, end: Exit, stderr: str = "") -> None:
+        """A start that never became a run has a line in the history too: one, however often it is tried again."""
+        if end.text == self._last_failure:
+            return
+        self._last_failure = end.text
+        last = LastExit(kind=end.kind, status=end.status, signal=end.signal, at=self._around.host.utc(), text=end.text, hint=end.hint)
+        record = runs.record(run, end, last, uptime_s=0.0, decision="", stderr=stderr, console="")
+        self._around.journal.add_run(record)
+
+    async def _watch_up(self, since: dict[str, int] | None = None) -> None:
+        """Submit Up when the guest has said something, or its title shows that all its resources are there (contract 1.6)."""
+        hubs = self._around.consoles.hubs(self.name)
+        since = {hub.port: hub.ring.run_start for hub in hubs} if since is None else since
+        with trio.CancelScope() as self._up_watch:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._first_byte, since, nursery.cancel_scope)
+                look_s = FIRST_LOOK_WITH_CONSOLE_S if hubs else FIRST_LOOK_S
+                while look_s <= LAST_LOOK_S:
+                    await trio.sleep(look_s)
+                    if await self._machine.title_is_set():
+                        nursery.cancel_scope.cancel()
+                    look_s *= 2
+            if self.life.phase is Phase.STARTING:
+                self.submit(lifecycle.Up())
+                self._came_up()
+
+    async def _first_byte(self, since: dict[str, int], scope: trio.CancelScope) -> None:
+        await self._around.consoles.first_byte(self.name, since)
+        scope.cancel()
+
+    def look(self) -> None:
+        """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
+        if self.life.phase is Phase.STARTING:
+            self._start(self._look_once)
+
+    async def _look_once(self) -> None:
+        run = self._run
+        titled = await self._machine.title_is_set()
+        if titled and run is self._run and self.life.phase is Phase.STARTING:
+            self._up_watch.cancel()
+            self.submit(lifecycle.Up())
+            self._came_up()
+
+    def _came_up(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        run.was_up, self._last_failure = True, ""
+        if not run.adopted:
+            self._record = tally.started(self._record, self._around.host.monotonic() - run.began)
+            self._start(self._hook, "post-start")
+        if self.spec.order.ready is None:
+            self._ready(run)
+        else:
+            self._start(self._wait_ready, run)
+        self.publish()
+
+    async def _wait_ready(self, run: Run) -> None:
+        ready = self.spec.order.ready
+        assert ready is not None
+        since = run.console_since
+        uptime_s = run.uptime_s(self._around.host.monotonic(), None)
+        questions = Questions(
+            self.name,
+            self._around.consoles,
+            self._around.commands,
+            self._around.spec.run_as or "",
+            agent_path(run.spec, self._around.spec.paths.run),
+        )
+        in_time = await questions.ready(ready, since, uptime_s)
+        if self._run is not run:
+            return
+        if in_time:
+            self._ready(run)
+        elif ready.on_timeout == "continue":
+            self._tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
+            self._ready(run)
+        else:
+            self._tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
+
+    def _ready(self, run: Run) -> None:
+        if not run.ready:
+            run.ready = True
+            self.publish()
+            self._turns.stir()
+            self._tell("ready")
+            self._start(self._hook, "ready")
+
+    # --- telling -------------------------------------------------------------------------------------------------------------
+
+    def _moved(self, event: lifecycle.Event, was: Phase, now: float) -> None:
+        """The machine has taken an event: one line, one status, one record."""
+        life = self.life
+        if life.phase is not was:
+            self._since, self._since_at = now, self._around.host.utc()
+            if life.phase in (Phase.STOPPING, Phase.KILLING) and self._run is not None and self._run.stop_began is None:
+                self._run.stop_began = now
+            if life.phase in (Phase.DOWN, Phase.WAITING, Phase.BACKOFF) or (life.phase is Phase.HELD and not life.stuck):
+                self._run = None
+                self._compare()
+        self._waiting_for = self._waiting_for if life.phase is Phase.WAITING else ""
+        _log.info(
+            type(event).__name__,
+            vm=self.name,
+            phase=str(life.phase),
+            was=str(was),
+            reason=life.reason,
+            by=getattr(event, "by", None) or None,
+            deadline_s=None if life.deadline is None else round(life.deadline - now, 3),
+        )
+        self._keep()
+        self.publish()
+        if life.phase is not was:
+            deadline_s = None if life.deadline is None else round(life.deadline - now, 3)
+            by = getattr(event, "by", "")
+            self._around.events.tell(
+                "phase", vm=self.name, phase=life.phase, reason=life.reason, by=by, was=str(was), deadline_s=deadline_s
+            )
+            self._turns.stir()
+            if life.phase is Phase.HELD:
+                self._start(self._hook, "held")
+            elif was is Phase.CLEANING and life.phase is Phase.DOWN:
+                self._start(self._hook, "post-stop")
+
+    def _tell(self, event: str, reason: str = "", *, by: str = "", **data: str | int | float | bool | None) -> None:
+        level = _log.warning if event.endswith(("-failed", "-timeout", "warning")) else _log.info
+        level(event, vm=self.name, reason=reason or None, **data)
+        self._around.events.tell(event, vm=self.name, phase=None, reason=reason, by=by, **data)
+
+    async def _hook(self, moment: str) -> None:
+        if self._around.hooks.wanted(self.spec.hooks, moment):
+            problem = await self._around.hooks.run(moment, self.spec.hooks, self.status)
+            if problem:
+                self._tell("hook-failed", problem, hook=moment)
+
+    def publish(self) -> None:
+        """Put the guest on the board as it is now."""
+        life, run, record = self.life, self._run, self._record
+        now = self._around.host.monotonic()
+        attempts, left = policy.attempts(life.spec.restart, life.book, now)
+        reason = life.reason
+        if self.blocked and life.phase in (Phase.DOWN, Phase.HELD):
+            reason = self.blocked
+        self._around.board.publish(
+            VmStatus(
+                name=self.name,
+                phase=Phase.HELD if self.blocked and life.phase is Phase.DOWN else life.phase,
+                since=self._since,
+                since_at=self._since_at,
+                reason=reason,
+                desired=life.desired,
+                hold=life.hold,
+                pid=run.pid if run is not None else None,
+                run=run.id if run is not None else "",
+                by=life.by,
+                started=run.started if run is not None else None,
+                started_at=run.started_at if run is not None else None,
+                ready=run.ready if run is not None and life.phase is Phase.UP else False,
+                adopted=run.adopted if run is not None else False,
+                restarts=record.restarts,
+                exits=record.exits,
+                last_exit=record.last_exit,
+                next_start=life.deadline if life.phase is Phase.BACKOFF else None,
+                attempts=attempts,
+                attempts_left=left,
+                config_changed=tuple(change.key for change in self._changes),
+                forced_stops=record.forced_stops,
+                start_s=record.start_s,
+                stop_s=record.stop_s,
+                owner=tuple(map(str, self.spec.owner)),
+                autostart=self.spec.autostart,
+                loader=self.spec.boot.loader,
+                cpus=self.spec.cpus.count,
+                memory_bytes=int(self.spec.memory),
+                serials=tuple(str(port.port) for port in self.spec.serial),
+                taps=run.taps if run is not None else (),
+                vnc=run.vnc if run is not None else "",
+                disks=tuple(str(disk.path) for disk in self.spec.disk if disk.path is not None),
+                waiting_for=self._waiting_for,
+                stuck=life.stuck,
+                orphaned=self.orphaned,
+            )
+        )
+
+    def _compare(self) -> None:
+        if self._run is None:
+            self._changes = ()
+        else:
+            self._changes = tuple(c for c in reload.compare(self._run.spec, self.spec) if c.effect is not reload.Effect.LIVE)
+
+    def _open_consoles(self) -> None:
+        """The hubs of the file; while a run holds the lines, those of the run with what can be live of the file."""
+        kept, paths = self._around.spec.console, self._around.spec.paths
+        wanted = consoles_of(self.spec, kept, dev=str(paths.dev), run=str(paths.run))
+        if self._run is not None:
+            held = {(c.port, c.path): c for c in consoles_of(self._run.spec, kept, dev=str(paths.dev), run=str(paths.run))}
+            live = {(c.port, c.path): c for c in wanted}
+            wanted = tuple(live.get(place, console) for place, console in held.items())
+        self._around.consoles.open(self.name, wanted)
+
+    # --- what is kept --------------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        life, boot = self.life, self._around.host.boot
+        held = life.reason if life.phase is Phase.HELD and not self.blocked else ""
+        record = msgspec.structs.replace(
+            self._record, desired=life.desired, desired_boot=boot, hold=life.hold, book=life.book, book_boot=boot, held=held
+        )
+        self._record = record
+        self._unsaved.set()
+
+    async def _keep_saving(self) -> None:
+        """Save the record whenever it has changed; the newest only, however fast it changes."""
+        saved: VmRecord | None = None
+        trouble = ""
+        while True:
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            if self._record == saved:
+                continue
+            record = self._record
+            try:
+                await self._around.vault.save(self.name, record)
+            except HostError as error:
+                if str(error) != trouble:
+                    self._tell("save-failed", str(error))
+                trouble = str(error)
+            else:
+                saved, trouble = record, ""
+
+
+def event_is_auto(event: lifecycle.Start | lifecycle.Restart) -> bool:
+    """Whether nobody asked for it."""
+    return isinstance(event, lifecycle.Start) and event.auto
+
+
+def agent_path(spec: VmSpec, run: str) -> str:
+    """The host's end of the guest agent's port; '' when the guest has none."""
+    for number, console in enumerate(spec.virtio_console):
+        if console.name == agent_port():
+            return str(console.path or f"{run}/vm/{spec.name}/vtcon{number}.sock")
+    return ""
+
+
+def _loader_name(spec: VmSpec) -> str:
+    return "grub-bhyve" if spec.boot.loader == "grub" else "bhyveload"

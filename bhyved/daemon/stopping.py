@@ -1,0 +1,57 @@
+"""Stop many guests in order: those that others depend on last, independent ones together, each within its share of the time."""
+
+from collections.abc import Callable, Mapping
+
+import trio
+
+from bhyved.core import hostend, order
+from bhyved.core.lifecycle import Shutdown
+from bhyved.core.spec import VmSpec
+from bhyved.daemon.board import Board
+from bhyved.daemon.driver import VmDriver
+
+
+class Stopping:
+    """One stop of all guests, from the first button to the last end."""
+
+    def __init__(self, drivers: Mapping[str, VmDriver], board: Board, clock: Callable[[], float], *, by: str, end_at: float | None) -> None:
+        self._drivers, self._board, self._clock = drivers, board, clock
+        self._by, self._end_at = by, end_at
+        self._force = False
+        self._told: set[str] = set()
+        self._over = trio.Event()
+        for driver in drivers.values():
+            driver.close()
+
+    def force(self) -> None:
+        """No more grace: the power of whatever still runs is cut."""
+        self._force = True
+        for driver in self._drivers.values():
+            if not driver.is_over:
+                driver.submit(Shutdown(by=self._by, force=True))
+
+    async def done(self) -> None:
+        """Return when no guest runs any more, but those that the kernel will not let go."""
+        await self._over.wait()
+
+    async def run(self) -> None:
+        """See it through."""
+        while True:
+            generation = self._board.generation
+            running = frozenset(name for name, driver in self._drivers.items() if not driver.is_over)
+            if not running:
+                self._over.set()
+                return
+            self._tell(running)
+            await self._board.wait_newer(generation)
+
+    def _tell(self, running: frozenset[str]) -> None:
+        specs: dict[str, VmSpec] = {name: self._drivers[name].started_spec or self._drivers[name].spec for name in running}
+        behind = order.behind(specs)
+        chains = hostend.shares(behind, running)
+        now = self._clock()
+        for name in sorted(running - self._told):
+            if not behind.get(name, frozenset()) & running:
+                self._told.add(name)
+                end_at = hostend.share_end(self._end_at, now, chains[name])
+                self._drivers[name].submit(Shutdown(by=self._by, end_at=end_at, force=self._force))

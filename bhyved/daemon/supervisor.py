@@ -1,0 +1,312 @@
+"""All guests: one driver each, started when it is their turn, stopped in order, changed by a reload.
+
+Control, metrics and the page see the guests through this object; it decides nothing about a single guest that its driver could.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+import structlog
+import trio
+
+from bhyved.core import macs, slots
+from bhyved.core.assigned import Target, provisional
+from bhyved.core.config import Loaded
+from bhyved.core.errors import HostError
+from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Restart, Start, Stop, Turn, Wish
+from bhyved.core.plan import Plan
+from bhyved.core.plan import plan as lay_out
+from bhyved.core.reload import Change, ReloadPlan
+from bhyved.core.reload import plan as plan_reload
+from bhyved.core.spec import DaemonSpec, VmSpec
+from bhyved.core.status import Desired, Phase, RunRecord, VmRecord
+from bhyved.core.turns import Pace
+from bhyved.core.wire import Reloaded
+from bhyved.daemon.around import Around
+from bhyved.daemon.board import Board
+from bhyved.daemon.console import Consoles
+from bhyved.daemon.driver import VmDriver
+from bhyved.daemon.events import Events
+from bhyved.daemon.ports import Files
+from bhyved.daemon.stopping import Stopping
+from bhyved.daemon.turnstile import Turnstile
+
+_log = structlog.get_logger()
+
+ORPHANED = "its configuration file has gone: it goes on as it is until `vmctl reload --prune`"
+
+
+class Supervisor:
+    """Satisfies what `daemon.control` asks of the guests."""
+
+    def __init__(self, around: Around, files: Files, loaded: Loaded, broken: Mapping[str, str], records: Mapping[str, VmRecord]) -> None:
+        self._around, self._files, self._records = around, files, records
+        self._broken = dict(broken)
+        self._loaded = loaded
+        self.daemon_spec: DaemonSpec = around.spec
+        self._drivers: dict[str, VmDriver] = {}
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self._turnstile = Turnstile(around.board, around.host.monotonic, _pace(around.spec))
+        self._stopping: Stopping | None = None
+        self._nursery: trio.Nursery | None = None
+        self._reloading = trio.Lock()
+
+    # --- the task ------------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the guests until cancelled. Started means: every run of an earlier daemon has been taken up."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            specs = {**{name: _placeholder(name) for name in self._broken}, **self._loaded.vms}
+            for name in self._around.host.ledgers():
+                if name not in specs:
+                    self._add(_placeholder(name), blocked=ORPHANED).orphaned = True
+            for name in sorted(specs):
+                self._add(specs[name], blocked=self._broken.get(name, ""))
+            # All at once: each has a little to read, and none waits for another.
+            async with trio.open_nursery() as taking_up:
+                for name in list(self._drivers):
+                    taking_up.start_soon(nursery.start, self._drive, name)
+            nursery.start_soon(self._turnstile.run, self._go, self._hold_back)
+            self._turnstile.stir()
+            task_status.started()
+            await trio.sleep_forever()
+
+    def _add(self, spec: VmSpec, *, blocked: str = "") -> VmDriver:
+        driver = VmDriver(spec, self._around, self._turnstile, self._records.get(spec.name, VmRecord()), blocked=blocked)
+        self._drivers[spec.name] = driver
+        return driver
+
+    async def _drive(self, name: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """One driver until it is forgotten. A bug in it costs this guest's automation; the guest itself runs on."""
+        driver = self._drivers[name]
+        with trio.CancelScope() as scope:
+            self._scopes[name] = scope
+            started = _Once(task_status)
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(driver.run)
+                    started()
+            except Exception as error:
+                _log.exception("internal error", vm=name)
+                driver.fail(error)
+                self._around.events.tell("internal-error", vm=name, phase=Phase.HELD, reason=driver.broken)
+            started()
+
+    def _go(self, name: str) -> None:
+        driver = self._drivers.get(name)
+        if driver is not None:
+            driver.submit(Turn())
+
+    def _hold_back(self, name: str, why: str) -> None:
+        driver = self._drivers.get(name)
+        if driver is not None:
+            driver.set_waiting_for(why)
+
+    # --- what control asks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Board:
+        return self._around.board
+
+    @property
+    def consoles(self) -> Consoles:
+        return self._around.consoles
+
+    @property
+    def events(self) -> Events:
+        return self._around.events
+
+    @property
+    def closing(self) -> bool:
+        """The daemon stops its guests."""
+        return self._stopping is not None
+
+    def now(self) -> float:
+        return self._around.host.monotonic()
+
+    def utc(self) -> datetime:
+        return self._around.host.utc()
+
+    def names(self) -> list[str]:
+        return sorted(self._drivers)
+
+    def spec(self, name: str) -> VmSpec | None:
+        """As configured."""
+        driver = self._drivers.get(name)
+        return None if driver is None or driver.orphaned else driver.spec
+
+    def started_spec(self, name: str) -> VmSpec | None:
+        """As started, while something of it runs."""
+        driver = self._drivers.get(name)
+        return None if driver is None else driver.started_spec
+
+    def changes(self, name: str) -> tuple[Change, ...]:
+        """Keys whose new value waits for another run."""
+        return self._drivers[name].changes
+
+    def runs(self, name: str, last: int) -> list[RunRecord]:
+        """The newest runs, oldest first."""
+        return self._around.journal.runs(name, last)
+
+    def submit(self, name: str, wish: Wish) -> Answer:
+        """Ask one guest. Raises KeyError where there is none."""
+        driver = self._drivers[name]
+        if self.closing and isinstance(wish, Start | Restart):
+            return SHUTTING_DOWN
+        if driver.broken and isinstance(wish, Start | Restart | Stop):
+            driver = self._drive_again(name)
+        driver.look()
+        try:
+            return driver.submit(wish)
+        except Exception as error:
+            _log.exception("internal error", vm=name)
+            driver.fail(error)
+            self._scopes[name].cancel()
+            return Answer(False, "internal-error", driver.broken)
+
+    def _drive_again(self, name: str) -> VmDriver:
+        """A person wants something of a guest whose driver met a bug: a fresh one takes its run up."""
+        assert self._nursery is not None
+        old = self._drivers[name]
+        driver = VmDriver(old.spec, self._around, self._turnstile, old.record, blocked=old.blocked)
+        self._drivers[name] = driver
+        self._nursery.start_soon(self._drive, name)
+        return driver
+
+    async def nmi(self, name: str) -> Answer:
+        return await self._drivers[name].inject_nmi()
+
+    def plan(self, name: str, *, target: Target | None = None, install: bool = False) -> Plan:
+        """What the next start would do, with what is remembered of the guest. Raises ConfError, KeyError."""
+        driver = self._drivers[name]
+        target = self._around.target if target is None else target
+        guess = provisional(driver.spec, arch=target.arch, install=install)
+        status, record = driver.status, driver.record
+        taps = dict(zip(guess.taps, status.taps, strict=False)) if status.taps else guess.taps
+        assigned = msgspec.structs.replace(
+            guess,
+            slots=slots.assign(driver.spec, record.slots, target.arch),
+            macs=macs.assign(driver.spec, record.macs, host_id=self._around.host_id),
+            taps=taps,
+            vnc=status.vnc or guess.vnc,
+        )
+        return lay_out(driver.spec, assigned, target, f"{self._around.spec.paths.run}/vm/{name}")
+
+    async def check(self) -> Loaded:
+        """Read the files as they are now; nothing changes."""
+        return await trio.to_thread.run_sync(self._files.read)
+
+    # --- reload --------------------------------------------------------------------------------------------------------------
+
+    async def reload(self, *, plan_only: bool, prune: bool, by: str) -> Reloaded:
+        """Put the files in force, all or nothing. One at a time."""
+        async with self._reloading:
+            loaded = await self.check()
+            problems = tuple(map(str, loaded.problems))
+            warnings = tuple(map(str, loaded.warnings))
+            if problems or loaded.daemon is None:
+                self._around.events.tell("reload-refused", reason=f"{len(problems)} problems", by=by)
+                return Reloaded(applied=False, problems=problems, warnings=warnings)
+            now = {name: driver.spec for name, driver in self._drivers.items() if not driver.orphaned and name not in self._broken}
+            changes = plan_reload(now, loaded.vms, (self.daemon_spec, loaded.daemon))
+            orphans = tuple(sorted(name for name, driver in self._drivers.items() if driver.orphaned and name not in loaded.vms))
+            changes = msgspec.structs.replace(changes, removed=tuple(sorted({*changes.removed, *(orphans if prune else ())})))
+            if not plan_only:
+                await self._apply(loaded, changes, prune=prune, by=by)
+            return Reloaded(
+                applied=not plan_only,
+                added=changes.added,
+                removed=changes.removed,
+                changed=dict(changes.changed),
+                daemon=changes.daemon,
+                starts=tuple(name for name in changes.added if loaded.vms[name].autostart and not self.closing),
+                stops=tuple(name for name in changes.removed if prune and name in self._drivers and not self._drivers[name].is_over),
+                warnings=warnings,
+            )
+
+    async def _apply(self, loaded: Loaded, changes: ReloadPlan, *, prune: bool, by: str) -> None:
+        assert loaded.daemon is not None
+        assert self._nursery is not None
+        try:
+            await trio.to_thread.run_sync(self._files.accept)
+        except HostError as error:
+            self._around.events.tell("warning", reason=f"no good copy of the configuration could be kept: {error}")
+        self._loaded, self.daemon_spec = loaded, loaded.daemon
+        self._turnstile.pace = _pace(loaded.daemon)
+        self._around.hooks.ours = loaded.daemon.hooks
+        for name in changes.removed:
+            self._remove(name, prune=prune, by=by)
+        for name, spec in loaded.vms.items():
+            if name in self._drivers:
+                self._broken.pop(name, None)
+                self._drivers[name].update(spec)
+            else:
+                self._add(spec)
+                await self._nursery.start(self._drive, name)
+        self._turnstile.stir()
+        self._around.events.tell("reloaded", by=by, added=len(changes.added), removed=len(changes.removed), changed=len(changes.changed))
+
+    def _remove(self, name: str, *, prune: bool, by: str) -> None:
+        assert self._nursery is not None
+        driver = self._drivers[name]
+        driver.orphan(ORPHANED)
+        if driver.is_over:
+            self._nursery.start_soon(self._forget, name)
+        elif prune:
+            driver.submit(Stop(by=f"{by}: its file has gone"))
+            self._nursery.start_soon(self._forget_when_over, name)
+
+    async def _forget_when_over(self, name: str) -> None:
+        driver = self._drivers[name]
+        while self._drivers.get(name) is driver and driver.orphaned and not driver.is_over:
+            await self._around.board.wait_newer(self._around.board.generation)
+        if self._drivers.get(name) is driver and driver.orphaned:
+            await self._forget(name)
+
+    async def _forget(self, name: str) -> None:
+        self._scopes[name].cancel()
+        del self._drivers[name], self._scopes[name]
+        self._around.board.remove(name)
+        self._around.consoles.close(name)
+        with contextlib.suppress(HostError):
+            await self._around.vault.forget(name)
+        self._around.events.tell("forgotten", vm=name)
+
+    # --- the end -------------------------------------------------------------------------------------------------------------
+
+    def stop_all(self, *, by: str, end_at: float | None = None) -> Stopping:
+        """Begin to stop every guest, in reverse order. Asked again, it is the same stop."""
+        if self._stopping is None:
+            self._around.events.tell("stopping", by=by, reason="all guests are being stopped")
+            self._stopping = Stopping(self._drivers, self._around.board, self._around.host.monotonic, by=by, end_at=end_at)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._stopping.run)
+        return self._stopping
+
+    def wanted(self) -> list[str]:
+        """Guests that are wished up."""
+        return [name for name, driver in self._drivers.items() if driver.life.desired is Desired.UP]
+
+
+class _Once:
+    """Tells an owner once that a task has started, also when it has failed before."""
+
+    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
+        self._task_status: trio.TaskStatus[None] | None = task_status
+
+    def __call__(self) -> None:
+        if self._task_status is not None:
+            self._task_status.started()
+            self._task_status = None
+
+
+def _placeholder(name: str) -> VmSpec:
+    """A guest of whom no file can be read: nothing starts it."""
+    return VmSpec(name=name, autostart=False, serial=())
+
+
+def _pace(spec: DaemonSpec) -> Pace:
+    return Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap))

@@ -1,0 +1,61 @@
+"""Lets guests start when `core.turns` says so: a queue, looked at again whenever a guest has changed or a gap is over."""
+
+from collections.abc import Callable
+
+import trio
+
+from bhyved.core.spec import Order
+from bhyved.core.turns import Pace, Waiting, may_start
+from bhyved.daemon.board import Board
+
+
+class Turnstile:
+    """One for all guests. `go` is called when it is a guest's turn, `hold_back` with what it waits for."""
+
+    def __init__(self, board: Board, clock: Callable[[], float], pace: Pace) -> None:
+        self._board, self._clock = board, clock
+        self.pace = pace
+        self._queue: dict[str, Waiting] = {}
+        self._paced: set[str] = set()
+        self._last_paced: float | None = None
+        self._stirred = trio.Event()
+
+    def ask(self, name: str, order: Order, *, paced: bool) -> None:
+        """A guest wants to start. Whoever asked first goes first."""
+        self._queue[name] = Waiting(name=name, order=order, paced=paced)
+        self.stir()
+
+    def drop(self, name: str) -> None:
+        """It does not want to any more."""
+        self._queue.pop(name, None)
+
+    def stir(self) -> None:
+        """Something has changed that may matter."""
+        if self._queue:
+            self._stirred.set()
+
+    async def run(self, go: Callable[[str], None], hold_back: Callable[[str, str], None]) -> None:
+        """Keep the gate until cancelled."""
+        look_again: float | None = None
+        while True:
+            with trio.move_on_after(float("inf") if look_again is None else max(0.0, look_again - self._clock())):
+                await self._stirred.wait()
+            self._stirred = trio.Event()
+            look_again = self._look(go, hold_back)
+
+    def _look(self, go: Callable[[str], None], hold_back: Callable[[str, str], None]) -> float | None:
+        now = self._clock()
+        statuses = {status.name: status for status in self._board.all()}
+        turns = may_start(
+            tuple(self._queue.values()), statuses, self.pace, now=now, last_paced=self._last_paced, paced=frozenset(self._paced)
+        )
+        for name in turns.go:
+            if self._queue.pop(name).paced:
+                self._paced.add(name)
+                self._last_paced = now
+            else:
+                self._paced.discard(name)
+            go(name)
+        for name, why in turns.why.items():
+            hold_back(name, why)
+        return turns.look_again

@@ -1,0 +1,253 @@
+"""A host that exists in memory and in virtual time: what a driver needs of FreeBSD, with the knobs of the domain."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from bhyved.core.errors import HostError, Stuck
+from bhyved.core.exits import Outcome, Stage
+from bhyved.core.status import Event, RunRecord, VmRecord
+from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@dataclass
+class Life:
+    """One run of a fake bhyve: what it does by itself, and what it does when it is asked to end."""
+
+    after_s: float | None = None  # ends by itself so long after its start
+    status: int = 1
+    title_s: float = 0.0
+    acpi_s: float | None = 0.0  # how long after a press it is off; None: it ignores the button
+    acpi_status: int = 1
+    force_works: bool = True
+    kill_works: bool = True
+    stderr: str = ""
+    node: bool = True
+
+
+@dataclass
+class FakeMachine:
+    """Satisfies `ports.Machine`. Runs take the next of `lives`, the last one for ever."""
+
+    host: "FakeHost"
+    name: str
+    lives: list[Life] = field(default_factory=lambda: [Life()])
+    found: Found | None = None
+    prepare_fails: list[HostError | None] = field(default_factory=list)
+    spawn_fails: list[HostError | None] = field(default_factory=list)
+    clean_fails: list[HostError | None] = field(default_factory=list)
+    prepare_s: float = 0.0
+    loader: list[tuple[float, int]] = field(default_factory=list)  # seconds, status
+    log: list[tuple[float, str]] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    alive: int = 0
+    most_alive: int = 0
+    _end: trio.Event = field(default_factory=trio.Event)
+    _status: int | None = None
+    _stage: Stage = Stage.PREPARING
+    _life: Life = field(default_factory=Life)
+    _started: float = 0.0
+    _presses: int = 0
+
+    def find(self) -> Found | None:
+        if self.found is not None:
+            self._stage = self.found.stage
+            if self._stage is Stage.RUNNING:
+                self._begin(self._next_life())
+        return self.found
+
+    async def prepare(self, order: Order) -> Prepared:
+        self._say("prepare")
+        self.orders.append(order)
+        await trio.sleep(self.prepare_s)
+        _raise_next(self.prepare_fails)
+        self._stage = Stage.PREPARING
+        return Prepared(taps=("tap1000",))
+
+    def spawn_loader(self, consoles: Sequence[int] = ()) -> None:
+        self._say("load")
+        self._stage = Stage.LOADING
+        self._end = trio.Event()
+        seconds, status = self.loader.pop(0)
+        self.host.later(seconds, lambda: self._finish(status))
+
+    def spawn_bhyve(self, consoles: Sequence[int] = ()) -> None:
+        self._say("spawn")
+        _raise_next(self.spawn_fails)
+        self._stage = Stage.RUNNING
+        self._begin(self._next_life())
+
+    def _next_life(self) -> Life:
+        return self.lives.pop(0) if len(self.lives) > 1 else self.lives[0]
+
+    def _begin(self, life: Life) -> None:
+        self._life, self._end, self._presses = life, trio.Event(), 0
+        self._started = self.host.monotonic()
+        self.alive += 1
+        self.most_alive = max(self.most_alive, self.alive)
+        if life.after_s is not None:
+            self.host.later(life.after_s, lambda: self._finish(life.status))
+
+    def _finish(self, status: int | None) -> None:
+        if not self._end.is_set():
+            self._status = status
+            if self._stage is Stage.RUNNING:
+                self.alive -= 1
+            self._end.set()
+
+    async def watch(self, started: Callable[[int], None]) -> Outcome:
+        if self._stage is Stage.PREPARING:
+            await trio.lowlevel.checkpoint()
+            return Outcome(stage=Stage.PREPARING, status=None)
+        started(4711)
+        stage, life = self._stage, self._life
+        await self._end.wait()
+        return Outcome(stage=stage, status=self._status, pid=4711, stderr=life.stderr, node_present=life.node, at=self.host.utc())
+
+    async def title_is_set(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.host.monotonic() - self._started >= self._life.title_s
+
+    async def press(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._say("press")
+        self._presses += 1
+        life = self._life
+        if life.acpi_s is not None and self._presses == 1:
+            self.host.later(life.acpi_s, lambda: self._finish(life.acpi_status))
+
+    async def force(self, how: str) -> None:
+        self._say(f"force {how}")
+        await trio.lowlevel.checkpoint()
+        if self._life.force_works:
+            self._finish(1 if how == "poweroff" else 0)
+
+    async def inject_nmi(self) -> None:
+        self._say("nmi")
+        await trio.lowlevel.checkpoint()
+
+    async def kill(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._say("kill")
+        if self._life.kill_works:
+            self._finish(137)
+
+    async def clean(self, *, final: bool) -> None:
+        self._say("clean all" if final else "clean")
+        await trio.lowlevel.checkpoint()
+        _raise_next(self.clean_fails)
+
+    def stderr_tail(self, lines: int) -> str:
+        return self._life.stderr
+
+    def _say(self, what: str) -> None:
+        self.log.append((round(self.host.monotonic(), 3), what))
+
+    @property
+    def did(self) -> list[str]:
+        """What was asked of the machine, in order."""
+        return [what for _, what in self.log]
+
+    def times(self, what: str) -> list[float]:
+        """When something was asked, seconds from the beginning of the test."""
+        return [at for at, said in self.log if said == what]
+
+
+def _raise_next(failures: list[HostError | None]) -> None:
+    failure = failures.pop(0) if failures else None
+    if failure is not None:
+        raise failure
+
+
+class FakeHost:
+    """Satisfies `ports.Host`, `ports.Commands`. Its clock begins at 0 and is the loop's."""
+
+    def __init__(self, nursery: trio.Nursery, boot: str = "b1") -> None:
+        self.boot = boot
+        self.machines: dict[str, FakeMachine] = {}
+        self.ran: list[tuple[tuple[str, ...], bytes]] = []
+        self.command_status: int | None = 0
+        self._nursery = nursery
+        self._zero = trio.current_time()
+
+    def monotonic(self) -> float:
+        return trio.current_time() - self._zero
+
+    def utc(self) -> datetime:
+        return NOON + timedelta(seconds=self.monotonic())
+
+    def machine(self, name: str) -> FakeMachine:
+        return self.machines.setdefault(name, FakeMachine(self, name))
+
+    def ledgers(self) -> list[str]:
+        return [name for name, machine in self.machines.items() if machine.found is not None]
+
+    async def reconcile(self, names: Sequence[str]) -> Reconciled:
+        return Reconciled()
+
+    async def load_modules(self) -> None:
+        return
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await trio.sleep(seconds)
+            call()
+
+        self._nursery.start_soon(wait)
+
+    async def run(self, argv: Sequence[str], *, limit_s: float, input: bytes = b"", env: Mapping[str, str] = {}, run_as: str = "") -> Ran:
+        self.ran.append((tuple(argv), input))
+        await trio.lowlevel.checkpoint()
+        return Ran(status=self.command_status)
+
+
+class FakeVault:
+    """Satisfies `ports.Vault`."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, VmRecord] = {}
+        self.fails = False
+
+    def load(self) -> dict[str, VmRecord]:
+        return dict(self.records)
+
+    async def save(self, name: str, record: VmRecord) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fails:
+            raise HostError("db/vm/web1: no space left on device")
+        self.records[name] = record
+
+    async def forget(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.records.pop(name, None)
+
+
+class FakeJournal:
+    """Satisfies `ports.Journal`."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.events: list[Event] = []
+        self.records: list[RunRecord] = []
+        self._clock = clock
+
+    def append(self, event: str, /, **fields: object) -> Event:
+        told = Event(seq=len(self.events) + 1, at=self._clock(), event=event, **fields)  # type: ignore[arg-type]
+        self.events.append(told)
+        return told
+
+    def add_run(self, record: RunRecord) -> None:
+        self.records.append(record)
+
+    def runs(self, name: str, last: int) -> list[RunRecord]:
+        return [record for record in self.records if record.vm == name][-last:]
+
+    def since(self, seq: int) -> list[Event]:
+        return [event for event in self.events if event.seq > seq]
+
+
+def stuck(what: str) -> Stuck:
+    return Stuck(what)
