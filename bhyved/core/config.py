@@ -22,10 +22,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One file: where it is and what it says."""
+    """One file: where it is and what it says, or the sentence why that cannot be known."""
 
     path: str
     text: str
+    unread: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +174,10 @@ class _Loader:
         return ""
 
     def _parse(self, source: Source, vm: str = "") -> dict[str, Any] | None:
+        vms = (vm,) if vm else ()
+        if source.unread:
+            self.problems.append(Problem(file=source.path, sentence=source.unread, vms=vms))
+            return None
         try:
             return tomllib.loads(source.text)
         except (ValueError, RecursionError) as err:  # tomllib: a number of 5000 digits is a plain ValueError
@@ -180,7 +185,7 @@ class _Loader:
             match = _LINE.search(text)
             line = int(match[1]) if match else None
             sentence = f"no TOML: {_lower(_LINE.sub('', text))}" + (f", column {match[2]}" if match else "")
-            self.problems.append(Problem(file=source.path, line=line, sentence=sentence, vms=(vm,) if vm else ()))
+            self.problems.append(Problem(file=source.path, line=line, sentence=sentence, vms=vms))
             return None
 
 
