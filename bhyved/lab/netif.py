@@ -1,0 +1,153 @@
+"""The lab's network interfaces: files, one an interface, since taps and bridges of FreeBSD's kind cannot be had without root.
+
+`DIR/lab/tap/NAME.json`, `…/bridge/NAME.json`, and `…/nic/NAME.json` for what the machine came with. A process that has a tap open holds
+an flock on its file: the lock goes with the process however that ends, as an open device would. So these files are written in place,
+under the lock `net`. Used by the stand-ins of ifconfig and bhyve; contract 5.3 and 5.4 are the rules.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+
+from bhyved.lab import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KINDS = ("nic", "tap", "bridge")
+_MTU = 1500
+_LAST_UNIT = 0x7FFF  # IF_MAXUNIT of if_clone.c
+
+
+class Interface:
+    """One interface, as its file says."""
+
+    def __init__(self, kind: str, name: str, said: dict[str, Any]) -> None:
+        self.kind = kind
+        self.name = name
+        self.description: str = said.get("description", "")
+        self.groups: list[str] = said.get("groups", [])
+        self.bridge: str = said.get("bridge", "")  # the one it is a member of
+        self.mtu: int = said.get("mtu", _MTU)
+        self.up: bool = said.get("up", False)
+        self.addresses: list[str] = said.get("addresses", [])
+        self.ether: str = said.get("ether", "")
+        self.opened_by: int = said.get("opened_by", 0)
+
+
+class Net:
+    """All interfaces of the lab. Whoever changes something holds `Locked(root, "net")`."""
+
+    def __init__(self, root: str) -> None:
+        self._lab = f"{root}/lab"
+
+    def names(self) -> list[str]:
+        """All interfaces, those of the machine first."""
+        return [name for kind in KINDS for name in state.names(f"{self._lab}/{kind}")]
+
+    def find(self, name: str) -> Interface | None:
+        """One interface as it is now."""
+        for kind in KINDS:
+            said = state.read(self.path(kind, name))
+            if said is not None:
+                return self._now(Interface(kind, name, said))
+        return None
+
+    def _now(self, interface: Interface) -> Interface:
+        """When the opener is gone, a tap is down and has lost its addresses; group, description and bridge stay (contract 5.3)."""
+        if interface.opened_by and not _is_held(self.path(interface.kind, interface.name)):
+            interface.opened_by = 0
+            interface.up = False
+            interface.addresses = []
+        return interface
+
+    def members(self, bridge: str) -> list[Interface]:
+        """What is on a bridge."""
+        found = (self.find(name) for name in self.names())
+        return [interface for interface in found if interface is not None and interface.bridge == bridge]
+
+    def create(self, kind: str, name: str) -> Interface:
+        """Raises OSError EEXIST."""
+        if self.find(name) is not None:
+            raise OSError(errno.EEXIST, "exists")
+        ether = ":".join(("58", "9c", "fc", "10", *(f"{byte:02x}" for byte in os.urandom(2))))
+        interface = Interface(kind, name, {"groups": [kind], "ether": ether})
+        os.makedirs(f"{self._lab}/{kind}", exist_ok=True)
+        self.save(interface)
+        return interface
+
+    def free_name(self, kind: str) -> str:
+        """The name of the next unit, as `ifconfig tap create` takes it."""
+        taken = set(self.names())
+        return next(f"{kind}{unit}" for unit in range(_LAST_UNIT + 1) if f"{kind}{unit}" not in taken)
+
+    def save(self, interface: Interface) -> None:
+        """In place: a lock belongs to the file that was opened, not to its name."""
+        said = {key: value for key, value in vars(interface).items() if key not in ("kind", "name")}
+        fd = os.open(self.path(interface.kind, interface.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(said, file)
+
+    def rename(self, interface: Interface, name: str) -> None:
+        """Raises OSError EEXIST."""
+        if self.find(name) is not None:
+            raise OSError(errno.EEXIST, "exists")
+        for member in self.members(interface.name):
+            member.bridge = name
+            self.save(member)
+        os.rename(self.path(interface.kind, interface.name), self.path(interface.kind, name))
+        interface.name = name
+
+    def remove(self, interface: Interface) -> None:
+        """Its members, if it is a bridge, are on none afterwards."""
+        for member in self.members(interface.name):
+            member.bridge = ""
+            self.save(member)
+        os.unlink(self.path(interface.kind, interface.name))
+
+    def path(self, kind: str, name: str) -> str:
+        return f"{self._lab}/{kind}/{name}.json"
+
+
+def open_tap(root: str, name: str, *, up: bool = False) -> int:
+    """Open /dev/tapN, which makes it if it is not there (contract 5.3): a descriptor that holds it until its last copy is closed.
+
+    Raises OSError EBUSY while somebody has it open. `up` as sysctl net.link.tap.up_on_open would.
+    """
+    net = Net(root)
+    with state.Locked(root, "net"):
+        tap = net.find(name) or net.create("tap", name)
+        fd = os.open(net.path("tap", name), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise OSError(errno.EBUSY, "open") from None
+        tap.opened_by = os.getpid()
+        tap.up = tap.up or up
+        net.save(tap)
+    return fd
+
+
+def wait_closed(root: str, interface: Interface) -> None:
+    """Wait until nobody has the tap open, as its destroy does."""
+    fd = os.open(Net(root).path(interface.kind, interface.name), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
+
+
+def _is_held(path: str) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
