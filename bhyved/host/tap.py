@@ -60,6 +60,20 @@ class Taps:
         if bridge is not None:
             await self._join(name, bridge, pass_fd)
 
+    async def attach(self, name: str, bridge: str | None, *, pass_fd: int | None = None) -> None:
+        """See to an interface that is not ours: there, free, on `bridge` (None: wherever it is), up. Raises HostError."""
+        there = await self.look(name)
+        if there is None:
+            raise HostError(f"{name} does not exist: name it in cloned_interfaces in rc.conf, or give only a bridge and bhyved makes a tap")
+        if there.opened_by is not None:
+            raise HostError(f"{name} is open by process {there.opened_by}")
+        if bridge is not None:
+            found = await self.look(bridge)
+            if found is None or name not in found.members:
+                await self._join(name, bridge, pass_fd)
+        if not there.is_up:
+            await self._ifconfig(name, "up", pass_fd=pass_fd)
+
     async def _make(self, name: str, pass_fd: int | None) -> None:
         try:
             await self._ifconfig(name, "create", pass_fd=pass_fd)

@@ -78,9 +78,9 @@ class Vmm:
             if not _EALREADY.search(error.result.text):
                 raise
 
-    async def inject_nmi(self, name: str) -> None:
+    async def inject_nmi(self, name: str, *, pass_fd: int | None = None) -> None:
         """A non-maskable interrupt: may panic the guest, which is what one wants of it."""
-        await self._control(name, "--inject-nmi", limit_s=FORCE_LIMIT_S)
+        await self._control(name, "--inject-nmi", limit_s=FORCE_LIMIT_S, pass_fd=pass_fd)
 
     async def ended_cleanly(self, name: str) -> bool:
         """Whether every vCPU that ran has been suspended: the guest ended itself, nobody killed it (contract 1.10, 1.11)."""

@@ -1,0 +1,138 @@
+"""The keeper: a few lines of sh that start bhyve or a loader, wait for it and write down how it ended.
+
+It has its own session and outlives the daemon; whoever comes after the daemon reads the two files it leaves, a `Trace`. Used by
+`host.machine`. The files are filled with blanks before the start, and overwritten in place: a file system that is full by then cannot
+swallow the end of a guest.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from bhyved.core.errors import HostError
+from bhyved.host.durable import why, write_whole
+from bhyved.host.spawn import spawn
+
+#: Words: `ignore` or `default` (what the child does with SIGTERM), the file for the pid, the file for the status, the command.
+#:
+#: Ignored signals stay ignored in the child, across exec; a trap with a command does not (contract 8.8). So the child always ignores
+#: SIGPIPE (contract 8.3) and SIGHUP; SIGINT and SIGQUIT sh ignores in it by itself; SIGTERM as asked. The keeper survives them all:
+#: until the child is there by a trap that does nothing, then by ignoring it, since a trapped signal would end `wait` early.
+SCRIPT = """\
+trap '' HUP INT QUIT PIPE
+if [ "$1" = ignore ]; then trap '' TERM; else trap : TERM; fi
+pid=$2 exit=$3
+shift 3
+umask 077
+"$@" &
+trap '' TERM
+echo "$!" 1<>"$pid"
+echo "pid $!" >&3
+wait "$!"
+echo "$?" 1<>"$exit"
+"""
+SH = "/bin/sh"
+ALIVE = 3  # where the keeper has the FIFO: sh can name descriptors of one digit only
+_BLANKS = b" " * 16  # room for any pid and status, with its newline
+
+
+class End(NamedTuple):
+    """What the keeper wrote when the process had ended: the shell's status (contract 8.8), and when."""
+
+    status: int
+    at: datetime
+
+
+class Trace:
+    """The files of one keeper: `PREFIXpid` and `PREFIXexit` in the guest's directory."""
+
+    def __init__(self, directory: str, prefix: str = "") -> None:
+        self.pid_path = f"{directory}/{prefix}pid"
+        self.exit_path = f"{directory}/{prefix}exit"
+
+    def allocate(self) -> None:
+        """Make both anew, blank. Raises HostError."""
+        for path in (self.pid_path, self.exit_path):
+            try:
+                self._unlink(path)  # a new file: the time of the old one is no end of this run
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                try:
+                    write_whole(fd, _BLANKS)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise HostError(f"{path}: {why(error)}") from None
+
+    def exists(self) -> bool:
+        """Whether a start has got as far as these files."""
+        return os.path.lexists(self.exit_path)
+
+    def pid(self) -> int | None:
+        """The pid that the keeper wrote; None as long as it has not."""
+        return _number(self.pid_path)
+
+    def end(self) -> End | None:
+        """How it ended; None as long as nobody has written it down."""
+        status = _number(self.exit_path)
+        if status is None:
+            return None
+        try:
+            return End(status, datetime.fromtimestamp(os.stat(self.exit_path).st_mtime, UTC))
+        except OSError:
+            return None
+
+    def remove(self) -> None:
+        """Forget it."""
+        for path in (self.pid_path, self.exit_path):
+            self._unlink(path)
+
+    @staticmethod
+    def _unlink(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _number(path: str) -> int | None:
+    """The number on the first line, which is complete only with its newline."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, 64)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    line, newline, _ = text.partition(b"\n")
+    return int(line) if newline and line.isdigit() else None
+
+
+def spawn_keeper(
+    argv: Sequence[str],
+    trace: Trace,
+    *,
+    alive: int,
+    log: int,
+    consoles: Sequence[int],
+    env: Mapping[str, str],
+    ignore_term: bool,
+) -> int:
+    """Start `argv` under a keeper and return the keeper's pid; the caller reaps it, and closes its own copy of `alive`.
+
+    `alive` becomes the keeper's descriptor 3 and its child's, `log` is where both print, `consoles` are inherited by both. Raises
+    HostError.
+    """
+    words = (SH, "-c", SCRIPT, "keeper", "ignore" if ignore_term else "default", trace.pid_path, trace.exit_path, *argv)
+    with contextlib.ExitStack() as copies:
+        fds = {1: log, 2: log, ALIVE: alive}
+        for fd in consoles:
+            if fd == ALIVE:
+                fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+                copies.callback(os.close, fd)
+            fds[fd] = fd
+        try:
+            return spawn(words, fds, env, default_signals=False)
+        except OSError as error:
+            raise HostError(f"{argv[0]} could not be started: {why(error)}") from None

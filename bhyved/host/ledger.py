@@ -1,0 +1,162 @@
+"""The ledger of a run, RUN/vm/NAME/run.toml: what this run has of the host, so that whoever finds it can give it back.
+
+Written before the first side effect of a start, whole (a temporary file and a rename) but without fsync: it dies with the host, as all
+that it names does. A ledger of another boot is history. `Ledgers` also has them all in memory: a start looks at the others for taps,
+ports and disks that are taken.
+"""
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+import tomli_w
+
+from bhyved.core.errors import HostError
+from bhyved.core.spec import VmSpec
+from bhyved.core.units import dec_hook, enc_hook
+from bhyved.host.durable import read_plain, why, write_whole
+
+VERSION = 1
+FILE = "run.toml"
+
+
+class Tap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tap of ours."""
+
+    name: str
+    description: str  # what it is signed with
+    bridge: str = ""
+    mtu: int = 0
+
+
+class DiskUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"):
+    """A disk as the kernel knows it: two paths to one disk have one key."""
+
+    path: str
+    key: str
+    writes: bool = True
+    shared: bool = False
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"):
+    """What run.toml says. There is no password in it."""
+
+    version: int
+    run: str
+    boot: str
+    by: str
+    began_at: datetime
+    started: float | None = None  # CLOCK_MONOTONIC, when bhyve (or its loader) was started
+    started_at: datetime | None = None
+    install: bool = False
+    first: bool = False
+    resume: str = ""
+    log_from: int = 0  # where this run begins in NAME.bhyve.log
+    stage_from: int = 0  # where bhyve, or its loader, begins there
+    taps: dict[str, Tap] = {}  # by card
+    leftover: tuple[Tap, ...] = ()  # of the run before, to be destroyed
+    macs: tuple[str, ...] = ()
+    disks: tuple[DiskUse, ...] = ()
+    consoles: tuple[str, ...] = ()  # A sides
+    vnc: str = ""
+    sockets: tuple[str, ...] = ()  # that bhyve makes and cannot remove
+    tpm: str = ""  # swtpm's socket
+    spec: str = ""  # as started, JSON: twenty times as fast to read as TOML, and five hundred are read at a daemon's start
+
+    def started_spec(self) -> VmSpec | None:
+        """The guest's configuration as it was started; None when this version cannot read it."""
+        try:
+            return msgspec.json.decode(self.spec, type=VmSpec, dec_hook=dec_hook)
+        except msgspec.MsgspecError:
+            return None
+
+
+def spec_text(spec: VmSpec) -> str:
+    """A spec for `Ledger.spec`: complete, since a later version may have other defaults."""
+    return msgspec.json.encode(spec, enc_hook=enc_hook).decode()
+
+
+class Ledgers:
+    """All ledgers of this boot, below one directory."""
+
+    def __init__(self, directory: str, boot: str) -> None:
+        self.boot = boot
+        self._directory = directory
+        self._ledgers: dict[str, Ledger] = {}
+        self._problems: dict[str, HostError] = {}
+        for name in _names(directory):
+            self._read(name)
+
+    def _read(self, name: str) -> None:
+        path = self.path(name)
+        try:
+            table = tomllib.loads(read_plain(path).decode())
+            version = table.get("version")
+            if isinstance(version, int) and version > VERSION:
+                raise HostError(
+                    f"{path} is of a newer bhyved (format {version}, this one knows {VERSION}): upgrade bhyved again", fatal=True
+                )
+            ledger = msgspec.convert(table, Ledger)
+        except FileNotFoundError:
+            return
+        except HostError as error:
+            self._problems[name] = error
+        except OSError as error:
+            self._problems[name] = HostError(f"{path}: {why(error)}")
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, not what a ledger says
+            self._problems[name] = HostError(f"{path} cannot be read: {error}")
+        else:
+            if ledger.boot == self.boot:
+                self._ledgers[name] = ledger
+
+    def path(self, name: str) -> str:
+        return f"{self._directory}/{name}/{FILE}"
+
+    def names(self) -> list[str]:
+        """Guests that have one, or a file that cannot be read in its place."""
+        return sorted(self._ledgers.keys() | self._problems.keys())
+
+    def get(self, name: str) -> Ledger | None:
+        """The ledger of a guest's present or last run of this boot."""
+        return self._ledgers.get(name)
+
+    def problem(self, name: str) -> HostError | None:
+        """Why there is a ledger and no reading it; `fatal` where it may not be written over either."""
+        return self._problems.get(name)
+
+    def others(self, name: str) -> Iterator[tuple[str, Ledger]]:
+        """Those of all other guests."""
+        return ((other, ledger) for other, ledger in self._ledgers.items() if other != name)
+
+    def put(self, name: str, ledger: Ledger) -> None:
+        """Write it down. Raises HostError, and then the old one stands."""
+        path = self.path(name)
+        text = tomli_w.dumps(msgspec.to_builtins(ledger, builtin_types=(datetime,), enc_hook=enc_hook))
+        try:
+            fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                write_whole(fd, text.encode())
+            finally:
+                os.close(fd)
+            os.rename(f"{path}.new", path)
+        except OSError as error:
+            raise HostError(f"{path}: {why(error)}") from None
+        self._ledgers[name] = ledger
+        self._problems.pop(name, None)
+
+    def drop(self, name: str) -> None:
+        """The run is over and everything is given back."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+        self._ledgers.pop(name, None)
+        self._problems.pop(name, None)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,110 @@
+"""Whether anybody still works for a guest: its FIFO, and nothing else, tells (contract 8.8).
+
+The writing end goes from the daemon to the keeper and from there to bhyve, and to every host command that changes something of the
+guest. When the last copy is closed, however its holders ended, whoever watches gets an end-of-file *event*. It needs no pid, survives
+the reuse of one, and is the same for a guest of our own and for one that an earlier daemon started. Used by `host.machine`.
+"""
+
+import contextlib
+import os
+import select
+import stat
+from collections.abc import Callable
+
+import trio
+
+from bhyved.core.errors import HostError
+from bhyved.host.durable import why
+
+_CHUNK = 4096
+
+
+class Liveness:
+    """The FIFO at one path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def open_writer(self) -> int:
+        """A copy of the writing end, close-on-exec; the FIFO is made where there is none. Raises HostError."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(self.path, 0o600)
+            # O_RDWR: the writing end alone cannot be opened without a reader (contract 8.8).
+            fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise HostError(f"{self.path}: {why(error)}") from None
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise HostError(f"{self.path} is no FIFO; remove it", fatal=True)
+        return fd
+
+    def watch(self) -> "Watch | None":
+        """A reading end that will be told of the end; None: there is no FIFO."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+                raise OSError(0, "is no FIFO")
+            # A writer that comes and goes begins a generation that this reader belongs to: without it a reader that came after the
+            # last writer would wait for ever (contract 8.8).
+            os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except OSError:
+            os.close(fd)
+            return None
+        return Watch(fd)
+
+    def is_held(self) -> bool:
+        """Whether anybody has the writing end now; ourselves counted. What was written is taken."""
+        watch = self.watch()
+        if watch is None:
+            return False
+        try:
+            return watch.is_held()
+        finally:
+            watch.close()
+
+    def remove(self) -> None:
+        """Nobody is to watch it any more."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+class Watch:
+    """One reading end. At most one task waits on it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def is_held(self) -> bool:
+        """Whether the end has not come yet. Returns at once."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while poll.poll(0):
+            if self._take() == b"":
+                return False
+        return True
+
+    async def wait_end(self, heard: Callable[[bytes], None]) -> None:
+        """Wait, without limit, until nobody holds the writing end. `heard` gets what is written meanwhile."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            data = self._take()
+            if data == b"":
+                return
+            if data:
+                heard(data)
+
+    def _take(self) -> bytes | None:
+        """Asked only after an event: then, and only then, an empty read is the end. None: nothing to read now."""
+        try:
+            return os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)

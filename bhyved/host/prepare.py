@@ -1,0 +1,195 @@
+"""What a start takes of the host, in an order that leaves nothing behind unnamed.
+
+`host.machine` calls it. First everything is looked at, and refused what cannot work; then, without a pause in which another guest's
+start could come between, things are chosen and the ledger is written; only then is the host changed: the stale node destroyed, taps
+made, sockets removed, files written. Whatever fails from there on is in the ledger.
+"""
+
+import functools
+import os
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from bhyved.core import bhyveconf, macs, slots
+from bhyved.core.assigned import Assigned, nmdm_path
+from bhyved.core.errors import HostError
+from bhyved.core.handover import Order, Prepared
+from bhyved.core.loader import LoaderCall, loader_call
+from bhyved.host import backing, cards, vnc
+from bhyved.host.backing import Backing
+from bhyved.host.durable import why, write_whole
+from bhyved.host.hostlock import make_directory
+from bhyved.host.ledger import VERSION, Ledger, Tap, spec_text
+from bhyved.host.runlog import RunLog
+from bhyved.host.site import Site
+from bhyved.host.stalesocket import unlink_socket
+from bhyved.host.swtpm import Swtpm
+
+FILES_S = 10.0  # a stat takes microseconds, but for a dead NFS mount
+_SEEN_S = 1.0  # so old may a look at the process table be: many guests start at once when a host boots
+
+
+class Ready(NamedTuple):
+    """The host is as the run needs it."""
+
+    prepared: Prepared
+    loader: LoaderCall | None
+
+
+class Preparation:
+    """One start, until its processes can be spawned. `alive` is inherited by every host command."""
+
+    def __init__(self, site: Site, order: Order, log: RunLog, swtpm: Swtpm, alive: int) -> None:
+        self._site, self._order, self._log, self._swtpm, self._alive = site, order, log, swtpm, alive
+        self._spec = order.spec
+        self._name = order.spec.name
+        self._before = site.ledgers.get(self._name)
+
+    async def make(self, *, after_own: bool) -> Ready:
+        """Make the host ready. `after_own`: this restarts a run of ours that has just ended. Raises HostError, Stuck."""
+        if not after_own:
+            await self._refuse_others()
+        found = await self._look_at_files()
+        assigned, wanted = self._claim(found)
+        await self._site.vmm.destroy(self._name, pass_fd=self._alive)
+        taps = await self._make_taps(wanted)
+        assigned = msgspec.structs.replace(assigned, taps=dict(zip(wanted.wanted, taps, strict=True)))
+        for path in self._ledger.sockets:
+            unlink_socket(path)
+        if assigned.tpm_socket:
+            await self._start_swtpm()
+        loader = self._write_files(assigned)
+        prepared = Prepared(taps=taps, vnc=assigned.vnc, slots=assigned.slots, macs=assigned.macs, warnings=found.warnings)
+        return Ready(prepared, loader)
+
+    async def _refuse_others(self) -> None:
+        seen = await self._site.processes.look_soon(_SEEN_S)
+        pid = seen.find(self._name, self._site.conf(self._name))
+        if pid is not None:
+            raise HostError(f"a bhyve of {self._name} that bhyved did not start runs already (pid {pid}); stop it first", fatal=True)
+
+    async def _look_at_files(self) -> Backing:
+        look = functools.partial(
+            backing.look,
+            self._spec,
+            install=self._order.install,
+            bin=self._site.tools.bin,
+            vars_path=f"{self._site.db}/vars/{self._name}.fd",
+        )
+        with trio.move_on_after(FILES_S):
+            return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        raise HostError(f"the guest's disks and files did not answer within {FILES_S:g} s: is a mount dead?")
+
+    # --- choosing: no await between a look at what others have and the ledger ------------------------------------------------
+
+    def _claim(self, found: Backing) -> tuple[Assigned, cards.Cards]:
+        spec, site = self._spec, self._site
+        others = tuple(site.ledgers.others(self._name))
+        backing.check_free(found.disks, others)
+        wanted = cards.plan(spec, self._before.taps if self._before else {}, site.taps, self._taken_taps())
+        endpoint = ""
+        if spec.graphics is not None:
+            endpoint = vnc.choose(spec.graphics.listen, self._before.vnc if self._before else "", {ledger.vnc for _, ledger in others})
+        taken_macs = {mac for _, ledger in others for mac in ledger.macs}
+        directory = site.directory(self._name)
+        assigned = Assigned(
+            slots=slots.assign(spec, self._order.record.slots, site.target.arch),
+            macs=macs.assign(spec, self._order.record.macs, host_id=site.host_id, taken=taken_macs),
+            consoles={port.port: nmdm_path(self._name, port.port, site.dev) for port in spec.serial},
+            sockets={console.name: f"{directory}/vtcon{number}.sock" for number, console in enumerate(spec.virtio_console)},
+            firmware=found.firmware,
+            bootvars=found.bootvars,
+            tpm_socket=self._swtpm.socket if spec.tpm is not None and spec.tpm.type == "swtpm" else "",
+            vnc=endpoint,
+            vnc_password=found.vnc_password,
+            install=self._order.install,
+            first_run=self._order.first,
+        )
+        self._note(self._first_ledger(assigned, wanted, found))
+        return assigned, wanted
+
+    def _taken_taps(self) -> set[str]:
+        return {tap.name for _, ledger in self._site.ledgers.others(self._name) for tap in (*ledger.taps.values(), *ledger.leftover)}
+
+    def _first_ledger(self, assigned: Assigned, wanted: cards.Cards, found: Backing) -> Ledger:
+        order, before, size = self._order, self._before, self._log.size()
+        sockets = [str(console.path or assigned.sockets[console.name]) for console in self._spec.virtio_console]
+        if assigned.vnc.startswith("unix:"):
+            sockets.append(assigned.vnc.removeprefix("unix:"))
+        return Ledger(
+            version=VERSION,
+            run=order.run,
+            boot=self._site.ledgers.boot,
+            by=order.by,
+            began_at=datetime.now(UTC),
+            install=order.install,
+            first=order.first,
+            resume=order.resume,
+            log_from=size,
+            stage_from=size,
+            taps=wanted.wanted,
+            leftover=(*wanted.leftover, *(before.leftover if before else ())),
+            macs=tuple(assigned.macs.values()),
+            disks=found.disks,
+            consoles=tuple(assigned.consoles.values()),
+            vnc=assigned.vnc,
+            sockets=tuple(sockets),
+            tpm=assigned.tpm_socket,
+            spec=spec_text(self._spec),
+        )
+
+    def _note(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._site.ledgers.put(self._name, ledger)
+
+    # --- changing the host ---------------------------------------------------------------------------------------------------
+
+    async def _make_taps(self, wanted: cards.Cards) -> tuple[str, ...]:
+        taps = self._site.taps
+        for tap in self._ledger.leftover:
+            await taps.destroy(tap.name, tap.description, pass_fd=self._alive)
+
+        def chosen(identity: str, tap: Tap) -> None:
+            self._note(msgspec.structs.replace(self._ledger, taps={**self._ledger.taps, identity: tap}))
+
+        names = await cards.make(wanted, taps, taken=self._taken_taps, chosen=chosen, pass_fd=self._alive)
+        await cards.attach_given(self._spec, taps, pass_fd=self._alive)
+        return names
+
+    async def _start_swtpm(self) -> None:
+        log = self._log.open()
+        try:
+            await self._swtpm.start(log)
+        finally:
+            os.close(log)
+
+    def _write_files(self, assigned: Assigned) -> LoaderCall | None:
+        try:
+            text = bhyveconf.render(self._spec, assigned, self._site.target)
+        except bhyveconf.ConfError as error:
+            raise HostError(str(error), fatal=True) from None
+        _write(self._site.conf(self._name), text, 0o600)  # a VNC password may be in it
+        directory = self._site.loader_directory(self._name)
+        call = loader_call(self._spec, assigned, directory)
+        if call is not None and call.files:
+            # Not below the guest's own directory: grub-bhyve is nobody by the time it reads them (contract 2.3).
+            make_directory(directory, 0o755)
+            for name, text in call.files.items():
+                _write(f"{directory}/{name}", text, 0o644)
+        return call
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    """Without fsync: it dies with the host."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(fd, mode)
+            write_whole(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostError(f"{path}: {why(error)}") from None

@@ -1,0 +1,93 @@
+"""Which processes are a guest's: by what ps(1) shows, since procfs is normally not mounted (contract 8.2).
+
+A bhyve shows its argv until its resources are acquired and `bhyve: NAME` from then on (contract 1.6). Looks are shared: a hundred
+guests that come up together cost a few processes, not hundreds. The plain methods block: threads call them while guests run.
+"""
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import trio
+
+from bhyved.host.toolbox import Tools
+
+_PS = ("ps", "-axww", "-o", "pid=,command=")
+_PROGRAMS = ("bhyve", "bhyveload", "grub-bhyve")
+_TITLE = "bhyve: "
+_SUFFIX = " (bhyve)"  # ps puts the program's name behind a title (contract 8.2)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the process table."""
+
+    commands: Mapping[int, str]
+
+    @functools.cached_property
+    def guests(self) -> Mapping[str, int]:
+        """Every bhyve, or loader, of any guest: name → pid."""
+        return {name: pid for pid, command in self.commands.items() if (name := guest_of(command)) is not None}
+
+    def is_guest(self, pid: int, name: str, conf: str) -> bool:
+        """Whether `pid` is a bhyve or a loader of our guest; `conf` is its own configuration file, which nobody else has."""
+        command = self.commands.get(pid, "")
+        return guest_of(command) == name or f"-k {conf} " in command
+
+    def find(self, name: str, conf: str) -> int | None:
+        """The bhyve or the loader of our guest."""
+        by_conf = (pid for pid, command in self.commands.items() if f"-k {conf} " in command)
+        return self.guests.get(name) or next(by_conf, None)
+
+
+class Processes:
+    """What runs on this host."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._seen = Seen({})
+        self._seen_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def look(self, max_age_s: float = 0.0) -> Seen:
+        """Every process, as it was at most `max_age_s` ago. Raises HostError."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._seen_at < asked - max_age_s:
+                at = time.monotonic()
+                self._seen = Seen(parse_ps(self._tools.ask(_PS).text))
+                self._seen_at = at
+            return self._seen
+
+    async def look_soon(self, max_age_s: float = 0.0) -> Seen:
+        """`look`, without blocking the loop."""
+        return await trio.to_thread.run_sync(self.look, max_age_s)
+
+
+def parse_ps(text: str) -> dict[int, str]:
+    """`ps -o pid=,command=` by pid."""
+    found = {}
+    for line in text.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        if pid.isdigit():
+            found[int(pid)] = command.strip()
+    return found
+
+
+def has_title(command: str, name: str) -> bool:
+    """Whether this is the bhyve of `name`, and has all its resources."""
+    return command.startswith(_TITLE) and command.removeprefix(_TITLE).removesuffix(_SUFFIX) == name
+
+
+def guest_of(command: str) -> str | None:
+    """The guest whose bhyve or loader this is, whoever started it."""
+    if command.startswith(_TITLE):
+        return command.removeprefix(_TITLE).removesuffix(_SUFFIX)
+    if "bhyve" not in command:
+        return None
+    words = command.split()
+    # The program is the first word, or the second where an interpreter runs it; the name is the last (contract 1.1, 2.2, 2.3).
+    return words[-1] if len(words) > 1 and any(os.path.basename(word) in _PROGRAMS for word in words[:-1][:2]) else None
