@@ -48,7 +48,7 @@ class VmDriver:
         self._changes: tuple[reload.Change, ...] = ()
         self._since, self._since_at = around.host.monotonic(), around.host.utc()
         self._stirred = trio.Event()
-        self._unsaved = trio.Event()
+        self._unsaved, self._save_done, self._saving = trio.Event(), trio.Event(), False
         self._up_watch = trio.CancelScope()
         self._presses = 0
         self._waiting_for = ""
@@ -647,6 +647,12 @@ class VmDriver:
         self._record = record
         self._unsaved.set()
 
+    async def saved(self) -> None:
+        """Return when what is kept of the guest is on disk, or has refused to go there."""
+        while self._unsaved.is_set() or self._saving:
+            self._save_done = trio.Event()
+            await self._save_done.wait()
+
     async def _keep_saving(self) -> None:
         """Save the record whenever it has changed; the newest only, however fast it changes."""
         saved: VmRecord | None = None
@@ -655,8 +661,9 @@ class VmDriver:
             await self._unsaved.wait()
             self._unsaved = trio.Event()
             if self._record == saved:
+                self._save_done.set()
                 continue
-            record = self._record
+            record, self._saving = self._record, True
             try:
                 await self._around.vault.save(self.name, record)
             except HostError as error:
@@ -665,6 +672,8 @@ class VmDriver:
                 trouble = str(error)
             else:
                 saved, trouble = record, ""
+            self._saving = False
+            self._save_done.set()
 
 
 def event_is_auto(event: lifecycle.Start | lifecycle.Restart) -> bool:

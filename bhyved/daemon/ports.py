@@ -118,6 +118,9 @@ class Host(Protocol):
     async def reconcile(self, names: Sequence[str]) -> Reconciled:
         """Remove what no run of this boot owns: our taps, and nodes of `names` without a live bhyve. Once, when a daemon starts."""
 
+    async def shutdown_limits(self) -> tuple[float | None, float | None]:
+        """Seconds of rc.conf's rcshutdown_timeout and of kern.init_shutdown_timeout; None: the host did not say."""
+
     async def load_modules(self) -> None:
         """Load vmm and nmdm where they are missing. Raises HostError."""
 

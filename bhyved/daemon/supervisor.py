@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from bhyved.core import macs, slots
+from bhyved.core import hostend, macs, slots
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
@@ -21,14 +21,15 @@ from bhyved.core.plan import plan as lay_out
 from bhyved.core.reload import Change, ReloadPlan
 from bhyved.core.reload import plan as plan_reload
 from bhyved.core.spec import DaemonSpec, VmSpec
-from bhyved.core.status import Desired, Phase, RunRecord, VmRecord
+from bhyved.core.status import Phase, RunRecord, VmRecord
 from bhyved.core.turns import Pace
-from bhyved.core.wire import Reloaded
+from bhyved.core.wire import Drain, Reloaded
 from bhyved.daemon.around import Around
 from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.driver import VmDriver
 from bhyved.daemon.events import Events
+from bhyved.daemon.guests import About
 from bhyved.daemon.ports import Files
 from bhyved.daemon.stopping import Stopping
 from bhyved.daemon.turnstile import Turnstile
@@ -41,8 +42,11 @@ ORPHANED = "its configuration file has gone: it goes on as it is until `vmctl re
 class Supervisor:
     """Satisfies what `daemon.control` asks of the guests."""
 
-    def __init__(self, around: Around, files: Files, loaded: Loaded, broken: Mapping[str, str], records: Mapping[str, VmRecord]) -> None:
+    def __init__(
+        self, around: Around, files: Files, about: About, loaded: Loaded, *, broken: Mapping[str, str], records: Mapping[str, VmRecord]
+    ) -> None:
         self._around, self._files, self._records = around, files, records
+        self.about = about
         self._broken = dict(broken)
         self._loaded = loaded
         self.daemon_spec: DaemonSpec = around.spec
@@ -50,6 +54,8 @@ class Supervisor:
         self._scopes: dict[str, trio.CancelScope] = {}
         self._turnstile = Turnstile(around.board, around.host.monotonic, _pace(around.spec))
         self._stopping: Stopping | None = None
+        self._drain: Drain | None = None
+        self._drain_watch = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._reloading = trio.Lock()
 
@@ -124,6 +130,45 @@ class Supervisor:
         """The daemon stops its guests."""
         return self._stopping is not None
 
+    @property
+    def target(self) -> Target:
+        """This host, for plans."""
+        return self._around.target
+
+    @property
+    def drain(self) -> Drain | None:
+        return self._drain
+
+    def set_drain(self, drain: Drain | None) -> None:
+        """Stop every guest in order and start none, or take that back: then those that are wished up start."""
+        assert self._nursery is not None
+        self._drain_watch.cancel()
+        was, self._drain = self._drain, drain
+        self._around.events.tell("drain" if drain else "drain-over", by=drain.by if drain else "", reason=drain.reason if drain else "")
+        if drain is not None:
+            if was is None and not self.closing:
+                self._nursery.start_soon(Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None).run)
+            self._nursery.start_soon(self._until_drained, drain)
+        elif was is not None and not self.closing:
+            for driver in self._drivers.values():
+                driver.open_again("the end of the drain")
+
+    async def _until_drained(self, drain: Drain) -> None:
+        """A drain with an end is over by itself."""
+        if drain.until_at is None:
+            return
+        with trio.CancelScope() as self._drain_watch:
+            while (left_s := (drain.until_at - self.utc()).total_seconds()) > 0:
+                await trio.sleep(left_s)
+            self.set_drain(None)
+
+    async def shutdown_budget_s(self) -> float | None:
+        """How long the host would wait for all guests together; None: it does not say."""
+        rcshutdown_s, init_s = await self._around.host.shutdown_limits()
+        if rcshutdown_s is None and init_s is None:
+            return None
+        return hostend.budget_s(rcshutdown_s, init_s, float(self.daemon_spec.shutdown.margin))
+
     def now(self) -> float:
         return self._around.host.monotonic()
 
@@ -156,6 +201,9 @@ class Supervisor:
         driver = self._drivers[name]
         if self.closing and isinstance(wish, Start | Restart):
             return SHUTTING_DOWN
+        if self._drain is not None and isinstance(wish, Start | Restart):
+            why = f": {self._drain.reason}" if self._drain.reason else ""
+            return Answer(False, "draining", f"{self._drain.by} has drained this host{why}; `vmctl drain --off` ends that")
         if driver.broken and isinstance(wish, Start | Restart | Stop):
             driver = self._drive_again(name)
         driver.look()
@@ -286,9 +334,10 @@ class Supervisor:
             self._nursery.start_soon(self._stopping.run)
         return self._stopping
 
-    def wanted(self) -> list[str]:
-        """Guests that are wished up."""
-        return [name for name, driver in self._drivers.items() if driver.life.desired is Desired.UP]
+    async def saved(self) -> None:
+        """Return when every guest's record is on disk, or has refused to go there."""
+        for driver in list(self._drivers.values()):
+            await driver.saved()
 
 
 class _Once:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import trio
 
-from bhyved.core.errors import HostError, Stuck
+from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.status import Event, RunRecord, VmRecord
 from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
@@ -189,6 +189,9 @@ class FakeHost:
     async def reconcile(self, names: Sequence[str]) -> Reconciled:
         return Reconciled()
 
+    async def shutdown_limits(self) -> tuple[float | None, float | None]:
+        return 90.0, 120.0
+
     async def load_modules(self) -> None:
         return
 
@@ -247,7 +250,3 @@ class FakeJournal:
 
     def since(self, seq: int) -> list[Event]:
         return [event for event in self.events if event.seq > seq]
-
-
-def stuck(what: str) -> Stuck:
-    return Stuck(what)

@@ -14,6 +14,7 @@ from bhyved.core.status import Phase, VmRecord, VmStatus
 from bhyved.daemon.around import Around
 from bhyved.daemon.board import Board
 from bhyved.daemon.events import Events
+from bhyved.daemon.guests import About
 from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.supervisor import Supervisor
 from tests.daemon.fakehost import FakeHost, FakeJournal, FakeMachine, FakeVault
@@ -88,7 +89,8 @@ class Lab:
             **{"target": Target(), **options},
         )
         self.files = FakeFiles(Loaded(daemon=daemon, vms={spec.name: spec for spec in specs}))
-        self.guests = Supervisor(self.around, self.files, self.files.loaded, broken, self.vault.load())
+        about = About(version="0", boot=self.host.boot, pid=1, started_at=self.host.utc(), started=self.host.monotonic())
+        self.guests = Supervisor(self.around, self.files, about, self.files.loaded, broken=broken, records=self.vault.load())
 
     def machine(self, name: str = "web1") -> FakeMachine:
         return self.host.machine(name)

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import ExitKind, Stage
 from bhyved.core.lifecycle import Poweroff, Release, Reset, Restart, SetHold
 from bhyved.core.spec import Hooks, Order, Ready
@@ -15,7 +15,7 @@ from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Hold, Phase
 from bhyved.core.units import Duration, Limit
 from bhyved.daemon.ports import Found
-from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life, stuck
+from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
 from tests.daemon.guestkit import guest, lab
 
 
@@ -132,7 +132,7 @@ async def test_a_process_stuck_in_the_kernel_is_held_and_never_started_over(auto
 async def test_a_node_stuck_in_the_kernel_is_held(autojump_clock: trio.abc.Clock) -> None:
     """A destroy that never comes back ends automation, with the sentence that says so."""
     async with lab(guest()) as it:
-        it.machine().clean_fails = [stuck("`bhyvectl --vm=web1 --destroy` (pid 99) is stuck in the kernel")]
+        it.machine().clean_fails = [Stuck("`bhyvectl --vm=web1 --destroy` (pid 99) is stuck in the kernel")]
         it.start()
         await it.phase(Phase.UP)
         it.stop()

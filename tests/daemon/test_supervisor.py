@@ -11,6 +11,7 @@ from bhyved.core.lifecycle import Start
 from bhyved.core.spec import DaemonSpec, Order, Ready
 from bhyved.core.status import Phase
 from bhyved.core.units import Duration
+from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found
 from tests.daemon.fakehost import NOON, FakeHost, Life
 from tests.daemon.guestkit import guest, lab
@@ -181,3 +182,20 @@ async def test_a_guest_without_a_readable_file_is_shown_and_not_started(autojump
             assert it.start("down").code == "configuration"
             assert runs.phase is Phase.UP
         nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_stops_in_order_and_its_end_starts_again(autojump_clock: trio.abc.Clock) -> None:
+    """While a host is drained nothing starts, not even for a person; afterwards every wish holds as before."""
+    async with lab(guest("web1", autostart=True), guest("db1"), daemon=FAST) as it:
+        await it.phase(Phase.UP, "web1")
+        until = NOON.replace(hour=14)
+        it.guests.set_drain(Drain(by="alice", reason="new disks", since_at=it.host.utc(), until_at=until))
+        await it.phase(Phase.DOWN, "web1")
+        answer = it.start("db1")
+        assert answer.code == "draining"
+        assert "new disks" in answer.text
+        await it.phase(Phase.UP, "web1", within_s=8000)
+
+        assert it.host.utc() >= until
+        assert it.status("db1").phase is Phase.DOWN
+        assert it.start("db1").ok
