@@ -1,6 +1,6 @@
 """Run one short-lived child to its end: what it prints, how it ends, when its time is up.
 
-Used for host commands (`host.tool`) and the operator's commands (`host.hooks`), never for a guest. A flood of output is read and
+Used for host commands (`host.tool`) and the operator's commands (`host.commands`), never for a guest. A flood of output is read and
 dropped, a child of the child that keeps a pipe open is not waited for, and a child that survives SIGKILL is reported as stuck.
 """
 
@@ -33,14 +33,16 @@ async def run_child(
     account: Account | None = None,
     cwd: str | None = None,
     keep: int = OUTPUT_BYTES,
+    tail: bytearray | None = None,
 ) -> Result | None:
     """The child's end, or None when `limit_s` ran out and it was killed with its process group.
 
-    Raises OSError when it cannot be started, Stuck when it does not even die. If the caller is cancelled the child is killed.
+    `tail` gets the last `keep` bytes of both outputs as they came, whatever the end. Raises OSError when it cannot be started, Stuck
+    when it does not even die. If the caller is cancelled the child is killed.
     """
     tools.reap_stuck()
     with contextlib.ExitStack() as open_ends:
-        streams = _Streams(open_ends, input, keep)
+        streams = _Streams(open_ends, input, keep, tail)
         with contextlib.ExitStack() as childs_ends:
             fds = streams.make_pipes(childs_ends)
             if pass_fd is not None:
@@ -85,9 +87,10 @@ async def _kill(tools: Tools, argv: Sequence[str], pid: int, streams: "_Streams"
 class _Streams:
     """Our ends of a child's standard streams. They live as long as `open_ends`."""
 
-    def __init__(self, open_ends: contextlib.ExitStack, input: bytes, keep: int) -> None:
+    def __init__(self, open_ends: contextlib.ExitStack, input: bytes, keep: int, tail: bytearray | None) -> None:
         self._open_ends = open_ends
         self._keep = keep
+        self._tail = tail
         self._to_write = memoryview(input)
         self._watch: Watch | None = None
         self._stdin: int | None = None
@@ -152,6 +155,9 @@ class _Streams:
             return not until_empty
         kept = self._kept[fd]
         kept += data[: max(0, self._keep - len(kept))]
+        if self._tail is not None:
+            self._tail += data
+            del self._tail[: -self._keep]
         return bool(data)
 
     def _write(self) -> None:

@@ -122,11 +122,13 @@ def not_run(argv: Sequence[str], error: OSError) -> str:
 
 
 def said_by(result: Result) -> str:
-    """What a failed command said, on one line and of bounded length: stderr, or else stdout (bhyvectl's `errno = N`)."""
-    for output in (result.stderr, result.stdout):
-        lines = output.decode(errors="replace").splitlines()
-        text = "; ".join(line.strip() for line in lines if line.strip())
-        text = "".join(c if c.isprintable() else "?" for c in text)
-        if text:
-            return text if len(text) <= SENTENCE_CHARS else "…" + text[-SENTENCE_CHARS:]
-    return ""
+    """What a failed command said: stderr, or else stdout (bhyvectl's `errno = N`)."""
+    return one_line(result.stderr) or one_line(result.stdout)
+
+
+def one_line(output: bytes | bytearray) -> str:
+    """A command's output on one line, printable and of bounded length: its end, which has the reason."""
+    lines = output.decode(errors="replace").splitlines()
+    text = "; ".join(line.strip() for line in lines if line.strip())
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= SENTENCE_CHARS else "…" + text[-SENTENCE_CHARS:]
