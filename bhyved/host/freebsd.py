@@ -23,6 +23,7 @@ from bhyved.host.vmm import Vmm
 
 _MODULES = ("vmm", "nmdm")
 _LOAD_S = 30.0
+_ASK_S = 2.0  # a host that goes down has no more to give
 
 
 class FreeBsdHost:
@@ -117,6 +118,20 @@ class FreeBsdHost:
                     removed.append(f'the tap {name} ("{tap.description}"), which no run had')
             except HostError as error:
                 problems.append(str(error))
+
+    # --- the end of the host -------------------------------------------------------------------------------------------------
+
+    async def shutdown_limits(self) -> tuple[float | None, float | None]:
+        """See `daemon.ports.Host.shutdown_limits`. Contract 8.5."""
+        rcshutdown_s = await self._seconds("sysrc", "-n", "rcshutdown_timeout")
+        return rcshutdown_s, await self._seconds("sysctl", "-n", "kern.init_shutdown_timeout")
+
+    async def _seconds(self, *argv: str) -> float | None:
+        try:
+            text = (await run_tool(self._tools, argv, limit_s=_ASK_S)).text.strip()
+        except HostError:
+            return None
+        return float(text) if text.isascii() and text.isdigit() else None
 
     # --- modules -------------------------------------------------------------------------------------------------------------
 

@@ -210,7 +210,7 @@ class GuestMachine:
             started(self._pid)
             if self._kill_asked:
                 with contextlib.suppress(HostError):
-                    self.kill()
+                    _send(self._pid, signal.SIGKILL)  # told this moment by its keeper: it cannot be another's yet
 
         def hear(data: bytes) -> None:
             nonlocal heard
@@ -275,36 +275,31 @@ class GuestMachine:
 
     # --- while it runs -------------------------------------------------------------------------------------------------------
 
-    def title_is_set(self) -> bool:
+    async def title_is_set(self) -> bool:
         """See `daemon.ports.Machine.title_is_set`."""
         if self._pid is None or self._is_over:
             return False
         try:
-            return has_title(self._site.processes.look(_TITLE_AGE_S).commands.get(self._pid, ""), self._name)
+            seen = await self._site.processes.look_soon(_TITLE_AGE_S)
         except HostError:
             return False
+        return self._pid is not None and has_title(seen.commands.get(self._pid, ""), self._name)
 
-    def press(self) -> None:
+    async def press(self) -> None:
         """See `daemon.ports.Machine.press`."""
-        self._signal(signal.SIGTERM)
+        await self._signal(signal.SIGTERM)
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """See `daemon.ports.Machine.kill`. What has no pid yet is killed when it has one."""
         self._kill_asked = not self._is_over
-        self._signal(signal.SIGKILL)
+        await self._signal(signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
-        pid = self._target()
-        if pid is None:
-            return
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        except OSError as error:
-            raise HostError(f"process {pid} could not be sent {number.name}: {(error.strerror or '').lower()}") from None
+    async def _signal(self, number: signal.Signals) -> None:
+        pid = await self._target()
+        if pid is not None:
+            _send(pid, number)
 
-    def _target(self) -> int | None:
+    async def _target(self) -> int | None:
         """The pid of the loader or of bhyve, if it is certain that it still is: pids are used again (contract 11.4)."""
         trace = self._traces.get(self._stage)
         if self._is_over or trace is None or trace.end() is not None:
@@ -312,7 +307,7 @@ class GuestMachine:
         pid = self._pid or trace.pid()
         if pid is not None and self._keeper_lives():
             return pid  # not reaped yet: it is its keeper's, who writes the end down in the same breath
-        seen = self._site.processes.look(_IDENTITY_AGE_S)
+        seen = await self._site.processes.look_soon(_IDENTITY_AGE_S)
         return pid if pid is not None and seen.is_guest(pid, self._name, self._conf) else seen.find(self._name, self._conf)
 
     def _keeper_lives(self) -> bool:
@@ -387,6 +382,15 @@ class GuestMachine:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise HostError(f"process {pid} could not be sent {number.name}: {(error.strerror or '').lower()}") from None
 
 
 def _told_pid(heard: bytes) -> int | None:
