@@ -27,7 +27,7 @@ from bhyved.core.devices import (
 )
 from bhyved.core.table import Rule, Table
 from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook
-from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, Text, Uuid, name_problem
+from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, SocketPath, Text, Uuid, name_problem, split_endpoint
 
 Command = tuple[Text, ...]
 
@@ -238,6 +238,20 @@ class Metrics(Table, frozen=True, kw_only=True):
     tls_key: AbsPath | None = None
     basic_auth_file: AbsPath | None = None
     vcpu_stats: bool = False
+
+    def rules(self) -> Iterator[Rule]:
+        is_unix = self.listen.startswith("unix:")
+        try:
+            if is_unix:
+                SocketPath.parse(self.listen.removeprefix("unix:"))
+            elif self.listen:
+                split_endpoint(self.listen, least=0)
+        except ValueError as err:
+            yield "listen", f'{err}; or "unix:/path", or "" for none'
+        if (self.tls_cert is None) != (self.tls_key is None):
+            yield "tls-cert" if self.tls_cert is None else "tls-key", "is missing: TLS needs a certificate and its key"
+        if is_unix and self.tls_cert is not None:
+            yield "tls-cert", "has no use on a UNIX socket"
 
 
 class Log(Table, frozen=True, kw_only=True):
