@@ -64,12 +64,13 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 
 # Signals have the same numbers for these on FreeBSD and Linux; others are shown by number.
 SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-SIGTERM = 15
+SIGKILL, SIGTERM = 9, 15
 
 # Status 1 without a guest power-off: the table of contract 1.7.2.
 _USAGE = re.compile(r"Usage: bhyve|illegal option|option requires an argument")
 _PASSTHRU = re.compile(r"vm_setup_pptdev_msix?:|vm_disable_pptdev_msix:")
 _DESTROYED_14 = re.compile(r"vm_run error -1, errno (6|25)\b")
+_RUN_ERROR = re.compile(r"vm_run error")
 _GDB = re.compile(r"^(bhyve: )?(gdb (address resolution|socket|mutex|cv)|Failed to mark gdb socket)", re.MULTILINE)
 _RESTORE = re.compile(
     r"Failed to (read checkpoint info|pause PCI device state|restore VM memory|restore PCI device state|restore kernel structs"
@@ -152,8 +153,8 @@ def _by_signal(status: int, *, asked: bool, hint: str) -> Exit:
     if signal == SIGTERM and asked:
         # The press came before the guest had ACPI on: a normal end (contract 1.8).
         return Exit(kind=ExitKind.STOPPED_EARLY, text="ended by SIGTERM before the guest had ACPI on", status=status, signal=signal)
-    if asked:
-        return Exit(kind=ExitKind.KILLED, text=f"killed by {name} as the last step of the stop", status=status, signal=signal)
+    if signal == SIGKILL and asked:
+        return Exit(kind=ExitKind.KILLED, text="killed by SIGKILL as the last step of the stop", status=status, signal=signal)
     text = f"bhyve was killed by {name}" if signal != 6 else "bhyve aborted (SIGABRT): it could not go on with what the guest did"
     return Exit(kind=ExitKind.KILLED, text=text, status=status, signal=signal, hint=hint)
 
@@ -178,6 +179,8 @@ def _by_status(outcome: Outcome, *, was_up: bool, suspending: bool) -> tuple[Exi
             return ExitKind.CONFIG_ERROR, "bhyve refused its configuration (status 64)"
         case 71:
             return ExitKind.START_ERROR, "bhyve met an error of the operating system (status 71)"
+        case 100:
+            return ExitKind.ERROR, "bhyve ended for a reason it does not know (status 100)"
         case 126 | 127:
             return ExitKind.START_ERROR, "bhyve could not be run"
         case other:
@@ -197,6 +200,8 @@ def _one(outcome: Outcome) -> tuple[ExitKind, str]:
     # bhyvectl --destroy of a live guest gives 1 on 13 and 14; we never use -D, so after a power-off the node is there.
     if _DESTROYED_14.search(stderr) or outcome.node_present is False:
         return ExitKind.DESTROYED, "the VM was destroyed from outside"
+    if _RUN_ERROR.search(stderr):
+        return ExitKind.ERROR, "bhyve met an error while the guest ran"
     return ExitKind.POWEROFF, "the guest powered off"
 
 

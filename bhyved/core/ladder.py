@@ -11,6 +11,8 @@ from bhyved.core.spec import Stop
 
 AGAIN_S = 15.0  # after the last listed press; a guest may have been too early to hear the earlier ones (contract 1.8)
 FORCE_S = 10.0  # --force-poweroff needs running vCPUs and may do nothing (contract 1.9)
+KILL_AGAIN_S = 1.0  # between two SIGKILLs
+KILL_LEAST_S = 1.0  # for a process to die of SIGKILL, however late it is
 KILL_S = 10.0  # a process that SIGKILL does not end in this time is stuck in the kernel
 TAIL_SHARE = 0.3  # of a host shutdown's time, kept for the forced steps of a guest that would not fit
 
@@ -35,6 +37,21 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
         """The next time at which something must happen before the power is cut."""
         return min((*self.presses[:1], self.force_at))
 
+    def forced(self, now: float) -> "Ladder":
+        """What is left when the power is cut now: however late that comes, the steps after it keep their time."""
+        late = now - self.force_at
+        return Ladder(presses=(), force_at=now, kill_at=self.kill_at + late, give_up_at=self.give_up_at + late)
+
+
+def sooner(old: Ladder, new: Ladder) -> Ladder:
+    """One stop of two that were asked for: each step comes when the first of them wants it."""
+    return Ladder(
+        presses=new.presses if new.force_at < old.force_at else old.presses,
+        force_at=min(old.force_at, new.force_at),
+        kill_at=min(old.kill_at, new.kill_at),
+        give_up_at=min(old.give_up_at, new.give_up_at),
+    )
+
 
 def climb(stop: Stop, now: float, *, timeout_s: float | None = None, end_at: float | None = None) -> Ladder:
     """Lay out a stop that begins now. `end_at`: the host's deadline, by which the guest must be gone, whatever `timeout_s` says."""
@@ -57,9 +74,10 @@ def cut_power(now: float, *, end_at: float | None = None) -> Ladder:
     return Ladder(presses=(), force_at=now, kill_at=now + tail / 2, give_up_at=now + tail)
 
 
-def kill_now(now: float) -> Ladder:
+def kill_now(now: float, *, end_at: float | None = None) -> Ladder:
     """SIGKILL at once: for a loader, and for a bhyve whose guest has not run yet."""
-    return Ladder(presses=(), force_at=now, kill_at=now, give_up_at=now + KILL_S)
+    tail = KILL_S if end_at is None else min(KILL_S, max(0.0, end_at - now))
+    return Ladder(presses=(), force_at=now, kill_at=now, give_up_at=now + tail)
 
 
 def _press_times(presses: Sequence[float], timeout_s: float) -> list[float]:

@@ -84,6 +84,28 @@ def judge_failed_start(restart: Restart, why: str, book: Book, *, now: float, rn
     return StartAt(now + wait, reason, "start_failure"), msgspec.structs.replace(book, failures=failures)
 
 
+def decision(verdict: Verdict, restart: Restart, book: Book, now: float) -> str:
+    """What follows, as the record of the run tells it: "starting again in 4.2 s (crash 2 of 5)"."""
+    match verdict:
+        case Stay():
+            return f"stays down: {verdict.reason}"
+        case HoldFor():
+            return f"held: {verdict.reason}"
+        case StartAt(cause=""):
+            return f"starting again: {verdict.reason}"
+        case StartAt():
+            when = f"in {round(verdict.at - now, 1):g} s" if verdict.at > now else "at once"
+            return f"starting again {when} ({_counted(verdict.cause, restart, book, now)})"
+
+
+def _counted(cause: str, restart: Restart, book: Book, now: float) -> str:
+    if cause == "start_failure":
+        return f"failed start {book.failures}"
+    times, limit = (book.reboots, restart.reboot_limit) if cause == "reboot" else (book.crashes, restart.crash_limit)
+    count = len(_recent(times, limit, now))
+    return f"{cause} {count} of {limit.count}" if count <= limit.count else f"{cause} {count}, over the limit of {limit}"
+
+
 def attempts(restart: Restart, book: Book, now: float) -> tuple[str, int | None]:
     """How near the limits a guest is: words for people ("crash 4 of 5"), and how many restarts are left."""
     reboots = _recent(book.reboots, restart.reboot_limit, now)
