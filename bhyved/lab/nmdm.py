@@ -197,9 +197,10 @@ class Relay:
         side.waiting = b""
         self._attend(side)
         self._attend(side.peer)
-        termios.tcflush(side.master, termios.TCOFLUSH)  # what waited in the kernel to be read there
         before = termios.tcgetattr(side.master)
-        termios.tcsetattr(side.master, termios.TCSANOW, side.defaults)
+        # What waits to be read there: the one call empties the buffer between the terminals, the other that of the line discipline.
+        termios.tcflush(side.master, termios.TCOFLUSH)
+        termios.tcsetattr(side.master, termios.TCSAFLUSH, side.defaults)
         if side.has_opener():  # just now: it may have made the line raw before we spoiled that
             termios.tcsetattr(side.master, termios.TCSANOW, before)
             self._opened(side)
@@ -210,9 +211,10 @@ class Relay:
         """Whoever has it open reads 0 bytes and cannot write until it is opened again, which is a fresh terminal."""
         side.is_open = False
         self._attend(side)
-        del self._masters[side.master], self._watches[side.watch]
-        os.close(side.master)
+        old = side.master
+        del self._masters[old], self._watches[side.watch]
         self._plug(side)
+        os.close(old)  # last: the name leads somewhere at any time
 
 
 class _Inotify:
