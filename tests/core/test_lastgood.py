@@ -124,3 +124,10 @@ def test_a_broken_main_file_falls_back_or_leaves_no_daemon() -> None:
     """Its copy is used; without one there is nothing to start with."""
     assert settled({"main": "start-parallel = 0"}, {"main": "start-parallel = 9"}).loaded.daemon is not None
     assert settled({"main": "start-parallel = 0"}, {}).loaded.daemon is None
+
+
+def test_a_guest_that_its_template_breaks_is_not_worth_a_copy() -> None:
+    """Only a guest that can be used is sound, whichever file the problem is in."""
+    found = settled({"vm.d/a": 'template = ["t"]', "template.d/t": "cpus = 0"}, {})
+
+    assert found.sound == {"main"}
