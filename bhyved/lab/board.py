@@ -65,8 +65,8 @@ class Board:
         except _DeviceError as error:
             if error.text:
                 warn(error.text, self._end)
-            text = f"Device emulation initialization error: {strerror(error.number)}"
-            raise Refusal(BHYVE_ERROR, text) from None
+            warn(f"Device emulation initialization error: {strerror(error.number)}", self._end)
+            raise Refusal(BHYVE_ERROR) from None
         self._fit_tpm()
 
     def close(self) -> None:
