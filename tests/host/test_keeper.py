@@ -1,0 +1,264 @@
+"""The keeper: what it writes down, what it and its child survive, what they inherit. Under every sh that is here."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from bhyved.core.errors import HostError
+from bhyved.host import keeper as module
+from bhyved.host.keeper import Trace, spawn_keeper
+from bhyved.host.liveness import Liveness
+from bhyved.host.spawn import reap, seal_inherited
+from tests.host.scripts import until
+
+SHELLS = [path for name in ("sh", "dash", "bash", "ksh", "mksh", "zsh") if (path := shutil.which(name))]
+
+
+@pytest.fixture(params=SHELLS)
+def sh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(module, "SH", request.param)
+    return str(request.param)
+
+
+class Post:
+    """One keeper's place."""
+
+    def __init__(self, directory: Path) -> None:
+        self.trace = Trace(str(directory))
+        self.liveness = Liveness(str(directory / "alive"))
+        self.log = directory / "log"
+        self.never = str(directory / "never")  # reading it waits for ever
+        os.mkfifo(self.never)
+
+    def keep(self, *argv: str, ignore_term: bool = True, consoles: tuple[int, ...] = ()) -> int:
+        """Start one; returns the keeper's pid."""
+        self.trace.allocate()
+        alive = self.liveness.open_writer()
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            env = {"PATH": "/usr/bin:/bin"}
+            return spawn_keeper(argv, self.trace, alive=alive, log=log, consoles=consoles, env=env, ignore_term=ignore_term)
+        finally:
+            os.close(alive)
+            os.close(log)
+
+    def keep_sh(self, text: str, *, ignore_term: bool = True) -> int:
+        return self.keep("/bin/sh", "-c", text, ignore_term=ignore_term)
+
+    async def child(self) -> int:
+        await until(self.trace.pid)
+        pid = self.trace.pid()
+        assert pid is not None
+        return pid
+
+    @property
+    def status(self) -> int | None:
+        end = self.trace.end()
+        return None if end is None else end.status
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Post:
+    return Post(tmp_path)
+
+
+@contextlib.contextmanager
+def ended(*pids: int) -> Iterator[None]:
+    """A test that fails leaves no child behind."""
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_every_status_is_written_down(tmp_path: Path) -> None:
+    """Each exit status from 0 to 127 is in the file as it was, with its newline, when the keeper has ended."""
+    posts = []
+    for status in range(128):
+        (tmp_path / str(status)).mkdir()
+        posts.append(Post(tmp_path / str(status)))
+    keepers = [post.keep_sh(f"exit {status}") for status, post in enumerate(posts)]
+    for keeper in keepers:
+        assert os.waitstatus_to_exitcode(reap(keeper)) == 0
+
+    assert [post.status for post in posts] == list(range(128))
+    assert Path(posts[7].trace.exit_path).read_bytes() == b"7\n              "
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGUSR1])
+def test_a_signal_is_written_down_as_the_shell_says_it(post: Post, sh: str, number: signal.Signals) -> None:
+    """A child that a signal ends has 128 and its number."""
+    reap(post.keep_sh(f"kill -{number.value} $$"))
+
+    assert post.status == 128 + number
+
+
+def test_a_command_that_cannot_be_run(post: Post, sh: str, tmp_path: Path) -> None:
+    """A missing program is status 127, one that may not be executed 126, and sh's own words are in the log."""
+    reap(post.keep(str(tmp_path / "bhyve")))
+    assert post.status == 127
+    (tmp_path / "bhyve").write_text("no program")
+    reap(post.keep(str(tmp_path / "bhyve")))
+    assert post.status == 126
+
+    assert str(tmp_path / "bhyve") in post.log.read_text()
+
+
+async def test_keeper_and_child_survive_what_a_terminal_sends(post: Post, sh: str, tmp_path: Path) -> None:
+    """INT, HUP, QUIT, PIPE and TERM to the keeper and to its child end neither; the child's own status is still written down."""
+    keeper = post.keep_sh(f"trap 'exit 5' USR1; : >{tmp_path}/ready; read never <>{post.never}")
+    with ended(keeper):
+        await until((tmp_path / "ready").exists)
+        child = await post.child()
+        with ended(child):
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM, signal.SIGUSR1):
+                os.kill(child, number)
+                if number is not signal.SIGUSR1:
+                    os.kill(keeper, number)
+            await until(post.trace.end)
+        reap(keeper)
+
+    assert post.status == 5
+
+
+async def test_the_child_may_have_the_default_for_sigterm(post: Post, sh: str, tmp_path: Path) -> None:
+    """With `ignore-early-term = false` SIGTERM ends the child, not the keeper: 143 is written down."""
+    keeper = post.keep_sh(f"kill -TERM $PPID; : >{tmp_path}/ready; read never <>{post.never}", ignore_term=False)
+    with ended(keeper):
+        await until((tmp_path / "ready").exists)
+        with ended(await post.child()):
+            os.kill(keeper, signal.SIGTERM)
+            os.kill(await post.child(), signal.SIGTERM)
+            await until(post.trace.end)
+        assert os.waitstatus_to_exitcode(reap(keeper)) == 0
+
+    assert post.status == 143
+
+
+LOOK = """
+import json, os, sys
+fds = {}
+for n in range(200):
+    try:
+        s = os.fstat(n)
+        fds[n] = [s.st_dev, s.st_ino]
+    except OSError:
+        pass
+json.dump({"fds": fds, "umask": os.umask(0)}, sys.stdout)
+"""
+
+
+def identity(fd: int) -> list[int]:
+    return [os.fstat(fd).st_dev, os.fstat(fd).st_ino]
+
+
+def test_what_the_child_inherits(post: Post, sh: str, tmp_path: Path) -> None:
+    """/dev/null, the log twice, the FIFO as 3 and the consoles, even one that was 3 itself; nothing else. umask 077."""
+    seal_inherited()  # the test runner leaves descriptors inheritable
+    if sh.endswith(("zsh", "ksh", "mksh")):
+        pytest.skip("this sh keeps descriptors of its own")
+    with contextlib.ExitStack() as restored:
+        consoles = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in ("a", "b")]
+        for fd in consoles:
+            restored.callback(os.close, fd)
+        if 3 not in consoles:
+            with contextlib.suppress(OSError):
+                was_three = os.dup(3)
+                restored.callback(os.close, was_three)
+                restored.callback(os.dup2, was_three, 3)
+            os.dup2(consoles[0], 3, inheritable=False)
+        reap(post.keep(sys.executable, "-I", "-c", LOOK, consoles=(3, *(fd for fd in consoles[1:] if fd != 3))))
+        seen = json.loads(post.log.read_text())
+        null, log, alive = os.open(os.devnull, os.O_RDONLY), os.open(post.log, os.O_RDONLY), post.liveness.open_writer()
+        expected = [identity(fd) for fd in (null, log, log, alive)]
+        for fd in (null, log, alive):
+            os.close(fd)
+
+        assert [seen["fds"].pop(str(number)) for number in range(4)] == expected
+        assert sorted(seen["fds"].values()) == sorted(identity(fd) for fd in consoles)
+        assert seen["umask"] == 0o77
+
+
+def test_a_session_of_its_own(post: Post, sh: str) -> None:
+    """A keeper and its child are a session: what a terminal or a service manager sends to the daemon's group does not reach them."""
+    keeper = post.keep(sys.executable, "-I", "-c", "import os; print(os.getsid(0))")
+    reap(keeper)
+
+    assert post.log.read_text() == f"{keeper}\n"
+
+
+async def test_the_pid_is_told_twice(post: Post, sh: str) -> None:
+    """The child's pid is in its file, and as a line in the FIFO for whoever waits there."""
+    heard: list[bytes] = []
+    alive = post.liveness.open_writer()
+    watch = post.liveness.watch()
+    assert watch is not None
+    keeper = post.keep_sh("exit 0")
+    os.close(alive)
+    with trio.fail_after(10):
+        await watch.wait_end(heard.append)
+    reap(keeper)
+    watch.close()
+
+    assert b"".join(heard) == f"pid {await post.child()}\n".encode()
+
+
+def test_blank_files_are_neither_a_pid_nor_an_end(post: Post) -> None:
+    """What the daemon allocates before the start says nothing yet; a number without its newline is not complete."""
+    post.trace.allocate()
+    assert (post.trace.exists(), post.trace.pid(), post.trace.end()) == (True, None, None)
+
+    Path(post.trace.exit_path).write_text("1")
+    assert post.trace.end() is None
+    Path(post.trace.exit_path).write_text("12\n             ")
+    assert post.status == 12
+
+
+def test_a_file_that_somebody_removed_is_made_again(post: Post) -> None:
+    """The status is written down although the file was removed under the keeper."""
+    reap(post.keep_sh(f"rm {post.trace.exit_path}; exit 3"))
+
+    assert post.status == 3
+
+
+def test_what_lies_in_the_way_is_replaced_not_followed(post: Post, tmp_path: Path) -> None:
+    """A symbolic link in the place of a file is replaced; what it points to stays as it is."""
+    (tmp_path / "precious").write_text("1\n")
+    os.symlink(tmp_path / "precious", post.trace.exit_path)
+    assert post.trace.end() is None
+    post.trace.allocate()
+
+    assert (tmp_path / "precious").read_text() == "1\n"
+
+
+def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Without room for the files nothing is started."""
+    with pytest.raises(HostError, match=r"nowhere/pid: no such file or directory$"):
+        Trace(str(tmp_path / "nowhere")).allocate()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="fills a small tmpfs, which needs Linux and root")
+def test_a_full_file_system_swallows_no_end(tmp_path: Path) -> None:
+    """Pid and status are written although the file system has filled up since the start."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)
+    try:
+        post = Post(tmp_path)
+        reap(post.keep_sh(f"dd if=/dev/zero of={tmp_path}/filler 2>/dev/null; echo x >{tmp_path}/more; exit 9"))
+
+        assert post.status == 9
+        assert post.trace.pid() is not None
+        with pytest.raises(HostError, match="no space left on device"):
+            Trace(str(tmp_path), "another.").allocate()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
