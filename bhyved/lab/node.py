@@ -88,10 +88,9 @@ class Node:
             self._write(State({"id": self._id, "memory_bytes": known.memory_bytes, "destroy": known.destroy}))
 
     def hold(self) -> None:
-        """This process runs the VM, until it ends."""
+        """This process has the VM open, as long as it lives."""
         self._held = os.open(self._device, os.O_RDONLY)
-        fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        self.update(pid=os.getpid())
+        fcntl.flock(self._held, fcntl.LOCK_SH)
 
     def set_memory(self, size: int) -> None:
         """Raises OSError EINVAL when it has memory of another size already (contract 1.10)."""
@@ -100,10 +99,10 @@ class Node:
         self.update(memory_bytes=size)
 
     def activate_cpus(self, topology: list[int]) -> None:
-        """Raises OSError EBUSY when they are active already, which re-initialising would have mended (contract 8.10)."""
+        """This process runs the VM. Raises OSError EBUSY when they are active: only re-initialising changes that (contract 8.10)."""
         if self.state().active_cpus:
             raise OSError(errno.EBUSY, "active")
-        self.update(active_cpus=topology[0], topology=topology)
+        self.update(active_cpus=topology[0], topology=topology, pid=os.getpid())
 
     def state(self) -> State:
         """What the kernel knows. Raises OSError ENXIO when this VM, or this one of the name, is gone."""
@@ -149,17 +148,18 @@ class Node:
 
     def is_running(self) -> bool:
         """A bhyve lives on it."""
-        try:
-            fd = os.open(self._device, os.O_RDONLY)
-        except OSError:
+        with state.Locked(self._root, "look"):  # two who look at once would see each other
+            try:
+                fd = os.open(self._device, os.O_RDONLY)
+            except OSError:
+                return False
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
 
     def _runner(self) -> int:
         """The pid of the bhyve that lives on it, or 0."""

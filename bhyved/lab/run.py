@@ -45,6 +45,8 @@ class Run:
 
     def to_end(self) -> int:
         """The engine's outcome, or what was forced upon it. Raises Destroyed."""
+        if self._board.screen is not None:
+            self._engine.show(self._board.screen)  # to the viewer that was waited for
         forced = self._asked()
         while forced is None:
             outcome = self._engine.step()
