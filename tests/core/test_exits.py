@@ -1,0 +1,150 @@
+"""What the end of a process means: contract 1.7.6, row by row."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bhyved.core.exits import HINTS, ExitKind, Outcome, Stage, classify, classify_loader, hint_for
+
+# status, stderr, node there, was up, asked -> kind
+ROWS = {
+    "reboot": (0, "", True, True, False, "reboot"),
+    "reboot while stopping": (0, "", True, True, True, "reboot"),
+    "descriptor limit": (0, "pipe: Too many open files\n", True, False, False, "start-error"),
+    "power-off": (1, "", True, True, False, "poweroff"),
+    "power-off of a guest that was never seen up": (1, "", True, False, False, "poweroff"),
+    "power-off with chatter of devices": (1, "rfb: client gone\nFailed to set mac\n", True, True, False, "poweroff"),
+    "power-off, node not looked for": (1, "", None, True, False, "poweroff"),
+    "usage": (1, "bhyve: illegal option -- Z\nUsage: bhyve [-aehpxACDHPSWY]\n", False, False, False, "config-error"),
+    "option without argument": (1, "bhyve: option requires an argument -- c\n", False, False, False, "config-error"),
+    "gdb port": (1, "bhyve: gdb socket bind: Address already in use\n", True, False, False, "start-error"),
+    "gdb non-blocking": (1, "Failed to mark gdb socket non-blocking.\n", True, False, False, "start-error"),
+    "linker": (1, 'ld-elf.so.1: Shared object "libnv.so.1" not found\n', False, False, False, "start-error"),
+    "checkpoint thread": (1, "checkpoint mutex init\n", True, False, False, "start-error"),
+    "restore": (1, "Failed to restore VM memory.\n", True, False, False, "start-error"),
+    "arm64 firmware": (1, "bhyve: open(/nonexistent): No such file or directory\n", True, False, False, "start-error"),
+    "passthru msi": (1, "bhyve: vm_setup_pptdev_msi: Device busy\n", True, True, False, "error"),
+    "passthru msix": (1, "bhyve: vm_setup_pptdev_msix: Device busy\n", True, True, False, "error"),
+    "passthru msix off": (1, "bhyve: vm_disable_pptdev_msix: Device busy\n", True, True, False, "error"),
+    "destroyed on 14": (1, "vm_run error -1, errno 6\n", False, True, False, "destroyed"),
+    "node gone on 14": (1, "", False, True, False, "destroyed"),
+    "another run error on 14": (1, "vm_run error -1, errno 22\n", True, True, False, "error"),
+    "halt": (2, "", True, True, False, "halt"),
+    "triple fault": (3, "", True, True, False, "triple-fault"),
+    "set-up": (4, "Could not open backing file: No such file or directory\n", True, False, False, "start-error"),
+    "set-up, configuration": (4, 'pci slot 0:4:0: unknown device "virtio-blq"\n', True, False, False, "config-error"),
+    "run time": (4, "vm_loop: unexpected exitcode 0x7\n", True, True, False, "error"),
+    "destroyed on 15": (4, "vm_run error -1, errno 6\n", False, True, False, "destroyed"),
+    "suspended": (5, "", False, True, False, "suspended"),
+    "usage of a value": (64, "invalid memsize 'x'\n", False, False, False, "config-error"),
+    "operating system": (71, "bhyve: could not activate CPU 1: Device busy\n", True, False, False, "start-error"),
+    "unknown suspend reason": (100, "vmexit_suspend: invalid reason 9\n", True, True, False, "error"),
+    "not executable": (126, "", True, False, False, "start-error"),
+    "not found": (127, "", True, False, False, "start-error"),
+    "an unheard-of status": (42, "", True, True, False, "error"),
+    "SIGTERM after a press": (143, "", True, True, True, "stopped-early"),
+    "SIGTERM from outside": (143, "", True, True, False, "killed"),
+    "SIGKILL of ours": (137, "", True, True, True, "killed"),
+    "out of swap": (137, "", True, True, False, "killed"),
+    "abort": (134, "Failed to emulate instruction sequence [ f3 ]\n", True, True, False, "killed"),
+    "core dump while stopping": (139, "", True, True, True, "killed"),
+    "keeper killed": (None, "", True, True, False, "unknown"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_observation_has_its_class(name: str) -> None:
+    """The table of contract 1.7.6 with the texts of 1.7.2 to 1.7.5."""
+    status, stderr, node, was_up, asked, kind = ROWS[name]
+    outcome = Outcome(stage=Stage.RUNNING, status=status, stderr=stderr, node_present=node)
+
+    end = classify(outcome, was_up=was_up, asked=asked)
+
+    assert end.kind == kind
+    assert end.text
+
+
+def test_every_kind_occurs() -> None:
+    """No kind of the wire is out of reach."""
+    assert {row[-1] for row in ROWS.values()} == set(ExitKind)
+
+
+def test_before_december_2025_a_suspend_ends_with_0() -> None:
+    """Only our own request tells it from a reboot."""
+    outcome = Outcome(stage=Stage.RUNNING, status=0)
+    assert classify(outcome, was_up=True, asked=False, suspending=True).kind is ExitKind.SUSPENDED
+
+
+def test_a_signal_says_its_name() -> None:
+    """143 of the shell is SIGTERM to people, and a signal without a name is a number."""
+    assert "SIGSEGV" in classify(Outcome(stage=Stage.RUNNING, status=139), was_up=True, asked=True).text
+    assert "last step" not in classify(Outcome(stage=Stage.RUNNING, status=139), was_up=True, asked=True).text
+    odd = classify(Outcome(stage=Stage.RUNNING, status=128 + 31), was_up=True, asked=False)
+    assert (odd.signal, odd.text) == (31, "bhyve was killed by signal 31")
+
+
+def test_a_clean_end_has_no_remedy() -> None:
+    """What bhyve muttered hours before does not make a power-off look like a fault."""
+    outcome = Outcome(stage=Stage.RUNNING, status=1, stderr="bind: Address already in use\n", node_present=True)
+    assert classify(outcome, was_up=True, asked=False).hint == ""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "word"),
+    [
+        ("bhyve: vm_openf: Device busy\n", "another bhyve"),
+        ("bhyve: vm_openf: Cannot allocate memory\n", "maxvmms"),
+        ("open of tap device /dev/tap7 failed\n", "Opened by PID"),
+        ("Unable to setup memory (12)\n", "max_user_wired"),
+        ("Could not open backing file: No such file or directory\n", "zvol"),
+    ],
+)
+def test_known_messages_have_remedies(stderr: str, word: str) -> None:
+    """`vmctl why` says what to do."""
+    outcome = Outcome(stage=Stage.RUNNING, status=4, stderr=stderr)
+    assert word in classify(outcome, was_up=False, asked=False).hint
+    assert word in hint_for(stderr)
+
+
+def test_remedies_are_sentences_for_people() -> None:
+    """Lower case but for names, no full stop."""
+    assert all(hint and not hint.endswith(".") for _, hint in HINTS)
+
+
+LOADERS = [
+    ("bhyveload", 0, None),
+    ("bhyveload", 1, "failed with status 1"),
+    ("bhyveload", 2, "asked for a reboot"),
+    ("bhyveload", 64, "disk or console"),
+    ("bhyveload", 137, "killed by SIGKILL"),
+    ("grub-bhyve", 0, None),
+    ("grub-bhyve", 2, "failed with status 2"),
+    ("grub-bhyve", 64, "failed with status 64"),
+    ("grub-bhyve", 127, "is it installed?"),
+    ("grub-bhyve", None, "nobody wrote down how"),
+]
+
+
+@pytest.mark.parametrize(("loader", "status", "words"), LOADERS)
+def test_the_end_of_a_loader(loader: str, status: int | None, words: str | None) -> None:
+    """0: the kernel is loaded. All else is a failed start, which says why (contract 2.2, 2.3)."""
+    end = classify_loader(loader, Outcome(stage=Stage.LOADING, status=status))
+    if words is None:
+        assert end is None
+    else:
+        assert end is not None
+        assert end.kind is ExitKind.START_ERROR
+        assert words in end.text
+
+
+@given(st.none() | st.integers(0, 255), st.text(), st.none() | st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_classify_is_total(status: int | None, stderr: str, node: bool | None, was_up: bool, asked: bool, suspending: bool) -> None:
+    """Every outcome has a meaning and a sentence without a full stop, and the signal fits the status."""
+    outcome = Outcome(stage=Stage.RUNNING, status=status, stderr=stderr, node_present=node)
+
+    end = classify(outcome, was_up=was_up, asked=asked, suspending=suspending)
+
+    assert end.text
+    assert not end.text.endswith(".")
+    assert (end.signal is not None) == (status is not None and status > 128)
+    assert (end.kind is ExitKind.UNKNOWN) == (status is None)
