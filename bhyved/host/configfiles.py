@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bhyved.core.config import Problem, Source
+from bhyved.core.config import Loaded, Problem, Source
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Files, Settled, settle, take
 from bhyved.core.spec import Paths
@@ -128,6 +128,35 @@ class Good:
             return _wanted(f"{self._directory}/{kind}")
         except OSError:
             return []
+
+
+class Reader:
+    """`daemon.ports.Files`: the files of a running daemon, for its reloads. Blocking: call it in a thread."""
+
+    def __init__(self, main: str, good: Good) -> None:
+        self._main = main
+        self._good = good
+        self._last: Settled | None = None
+
+    @property
+    def problems(self) -> int:
+        """In the files as they were read last."""
+        return 0 if self._last is None else len(self._last.loaded.problems)
+
+    def read(self) -> Loaded:
+        """`daemon.ports.Files`."""
+        self._last = read(self._main)
+        return self._last.loaded
+
+    def accept(self) -> None:
+        """`daemon.ports.Files`."""
+        if self._last is not None:
+            self._good.save(self._last)
+
+    def keep(self, settled: Settled) -> None:
+        """What the daemon started with, good copies in the place of broken files included. Raises HostError."""
+        self._last = settled
+        self._good.save(settled)
 
 
 def _paths(source: Source, copies: Good | None) -> Paths:

@@ -9,7 +9,7 @@ import pytest
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
 from bhyved.host import durable
-from bhyved.host.configfiles import Good, good_directory, read
+from bhyved.host.configfiles import Good, Reader, good_directory, read
 
 
 @pytest.fixture(autouse=True)
@@ -321,3 +321,21 @@ def test_the_copies_are_where_the_main_file_says(etc: Path, tmp_path: Path) -> N
     (etc / "bhyved.toml").write_text("[paths\n")
 
     assert good_directory(str(etc / "bhyved.toml")) == "/var/db/bhyved/good"
+
+
+def test_a_reload_keeps_copies_only_of_what_was_accepted(etc: Path, good: Path) -> None:
+    """Reading counts problems and keeps nothing; accepting keeps what was read."""
+    reader = Reader(str(etc / "bhyved.toml"), Good(str(good), str(etc / "bhyved.toml")))
+    reader.keep(read(str(etc / "bhyved.toml"), good=str(good)))
+    (etc / "vm.d/b.toml").write_text("cpus = 0")
+    assert reader.read().vms.keys() == {"a"}
+    assert reader.problems == 1
+
+    (etc / "vm.d/b.toml").write_text("cpus = 6")
+    assert reader.read().vms["b"].cpus.count == 6
+    assert (good / "vm.d/b.toml").read_text() == "cpus = 2\n"
+
+    reader.accept()
+
+    assert reader.problems == 0
+    assert (good / "vm.d/b.toml").read_text() == "cpus = 6"
