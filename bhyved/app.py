@@ -1,0 +1,332 @@
+"""The daemon, put together: builds host, supervisor and servers, owns the nursery they live in, and hears the signals.
+
+`serve` is the whole life of a daemon. What must be right before anything else happens (directories, lock, host facts) is done before
+the loop and ends it with one sentence; from then on nothing but a signal ends the daemon, and only TERM and INT end its guests.
+"""
+
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+import bhyved
+from bhyved.core import agenda, hostend
+from bhyved.core.config import Loaded
+from bhyved.core.daemonfacts import DaemonFacts
+from bhyved.core.errors import HostError
+from bhyved.core.lastgood import Settled
+from bhyved.core.spec import DaemonSpec
+from bhyved.core.status import ACTIVE
+from bhyved.daemon import log
+from bhyved.daemon.around import Around
+from bhyved.daemon.board import Board
+from bhyved.daemon.console import Consoles
+from bhyved.daemon.control import Control
+from bhyved.daemon.events import Events
+from bhyved.daemon.guests import About
+from bhyved.daemon.hooks import Hooks
+from bhyved.daemon.loopwatch import LoopWatch
+from bhyved.daemon.metrics import Metrics
+from bhyved.daemon.site import Sources
+from bhyved.daemon.story import explain_guest
+from bhyved.daemon.supervisor import Supervisor
+from bhyved.daemon.web import Web
+from bhyved.host import configfiles, controlsocket, durable, peer
+from bhyved.host.commands import HostCommands
+from bhyved.host.consoles import HostConsoles
+from bhyved.host.facts import HostFacts, read_facts
+from bhyved.host.freebsd import FreeBsdHost
+from bhyved.host.hostlock import HostLock, make_directories, state_directories
+from bhyved.host.journal import FileJournal
+from bhyved.host.listener import Users, open_listener
+from bhyved.host.spawn import seal_inherited
+from bhyved.host.toolbox import Tools
+from bhyved.host.usage import HostUsage
+from bhyved.host.vault import FileVault
+
+_log = structlog.get_logger()
+
+OK, LEFT = 0, 99  # LEFT: SIGUSR1, guests run on, and the respawner starts the next daemon at once
+SHUTDOWN_FILE = "shutdown"  # written by the rc script, in RUN
+URL_FILE = "metrics.url"
+SOCKET = "control.sock"
+SAVE_S = 5.0  # for the last records, at the end
+INSIST_S = 1.0  # a second INT sooner than this is the same finger
+
+
+Signals = AsyncIterator[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """What one daemon is started with. `spec` is `settled`'s."""
+
+    config: str
+    settled: Settled
+    spec: DaemonSpec
+    stop_all: bool = False
+
+
+def serve(life: Life) -> int:
+    """From start to end; the exit status. Raises HostError where it cannot even begin."""
+    log.set_up(life.spec.log, is_tty=sys.stderr.isatty())
+    seal_inherited()
+    os.umask(0o077)
+    os.chdir("/")
+    paths = life.spec.paths
+    make_directories(state_directories(paths.run, paths.db, paths.log))
+    lock = HostLock.take(paths.run)
+    try:
+        tools = Tools(bin=tuple(map(str, paths.bin)))
+        loop = LoopWatch()
+        return trio.run(partial(_Daemon(life, tools, read_facts(tools), loop).run), instruments=[loop])
+    finally:
+        lock.release()
+
+
+class _Daemon:
+    """The composition root. Each part is made once, here."""
+
+    def __init__(self, life: Life, tools: Tools, facts: HostFacts, loop: LoopWatch) -> None:
+        spec, paths = life.spec, life.spec.paths
+        self._life, self._spec, self._loop = life, spec, loop
+        self._run = Path(paths.run)
+        self._host = FreeBsdHost(spec, tools, facts)
+        self._vault = FileVault(f"{paths.db}/vm")
+        self._journal = FileJournal(str(paths.db), self._host.utc)
+        self._files = _Files(life.config, configfiles.Good(f"{paths.db}/good", life.config), life.settled)
+        self._about = About(
+            version=bhyved.__version__, boot=facts.boot, pid=os.getpid(), started_at=self._host.utc(), started=time.monotonic()
+        )
+        board, events = Board(), Events(self._journal)
+        self._counts: Counter[str] = Counter()
+        commands = HostCommands(tools)
+        ports = HostConsoles(run=self._run, log=Path(paths.log), load_nmdm=self._host.load_nmdm)
+        consoles = Consoles(ports, self._tell_console, time.time)
+        around = Around(
+            host=self._host,
+            vault=self._vault,
+            journal=self._journal,
+            commands=commands,
+            consoles=consoles,
+            board=board,
+            events=events,
+            hooks=Hooks(commands, spec.hooks, spec.run_as),
+            spec=spec,
+            rng=random.random,
+            host_id=facts.host_id,
+            target=facts.target,
+            autostart=not life.stop_all,
+        )
+        self._around = around
+        self._guests = Supervisor(
+            around, self._files, self._about, life.settled.loaded, broken=life.settled.broken, records=self._vault.load()
+        )
+        self._usage = HostUsage(tools)
+        self._budget_s: float | None = None
+        self._serving = False
+
+    def _tell_console(self, name: str, event: str, fields: Mapping[str, str | int]) -> None:
+        _log.warning(event, vm=name, **fields)
+        self._around.events.tell(event, vm=name, phase=None, reason=str(fields.get("reason", "")), port=fields.get("port", ""))
+
+    async def run(self) -> int:
+        """Start everything in order, then do what the signals say."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
+            async with trio.open_nursery() as nursery:
+                await self._look_around()
+                await nursery.start(self._journal.run)
+                await nursery.start(self._around.consoles.run)
+                await nursery.start(self._guests.run)
+                if self._life.stop_all:
+                    await self._stop(None, signals)
+                    status = OK
+                else:
+                    status = await self._serve(nursery, signals)
+                with trio.move_on_after(SAVE_S):
+                    await self._guests.saved()
+                    await self._journal.flushed()
+                nursery.cancel_scope.cancel()
+        return status
+
+    async def _look_around(self) -> None:
+        """What an earlier daemon, or the host's last hours, left; and what is missing."""
+        settled = self._life.settled
+        for sentence in (*settled.fallbacks, *self._vault.problems):
+            self._warn(sentence)
+        for name, why in settled.broken.items():
+            self._warn(f"{name} is held: {why}")
+        for path in (self._run / SHUTDOWN_FILE, self._run / URL_FILE):
+            path.unlink(missing_ok=True)  # of the daemon before
+        try:
+            await self._host.load_modules()
+        except HostError as error:
+            self._warn(str(error))
+        found = await self._host.reconcile([*settled.loaded.vms, *settled.broken])
+        for sentence in found.removed:
+            _log.info("removed", what=sentence)
+        for name, pid in found.foreign.items():
+            self._warn(f"a bhyve that bhyved did not start runs {name} (pid {pid}): it is left alone")
+        for sentence in found.problems:
+            self._warn(sentence)
+        if not settled.loaded.problems:
+            try:
+                await trio.to_thread.run_sync(self._files.accept)
+            except HostError as error:
+                self._warn(str(error))
+
+    def _warn(self, sentence: str) -> None:
+        _log.warning("warning", reason=sentence)
+        self._around.events.tell("warning", reason=sentence)
+
+    async def _serve(self, nursery: trio.Nursery, signals: Signals) -> int:
+        path = f"{self._run}/{SOCKET}"
+        listener = controlsocket.listen(path)
+        try:
+            control = Control(self._guests, peer, euid=os.geteuid())
+            await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
+            await self._open_web(nursery)
+            self._serving = True
+            self._budget_s = await self._guests.shutdown_budget_s()
+            self._around.events.tell("serving", reason=f"bhyved {bhyved.__version__} looks after {len(self._guests.names())} guests")
+            _log.info("serving", socket=path, guests=len(self._guests.names()), version=bhyved.__version__, pid=os.getpid())
+            return await self._obey(signals)
+        finally:
+            controlsocket.withdraw(path, listener)
+
+    async def _obey(self, signals: Signals) -> int:
+        async for number in signals:
+            _log.info("signal", signal=signal.Signals(number).name)
+            match number:
+                case signal.SIGHUP:
+                    await self._reload()
+                case signal.SIGUSR1:
+                    self._around.events.tell("leaving", reason="bhyved ends; its guests run on")
+                    return LEFT
+                case _:
+                    self._serving = False
+                    await self._stop(number, signals)
+                    return OK
+        raise AssertionError("the receiver of signals has no end")
+
+    async def _reload(self) -> None:
+        done = await self._guests.reload(plan_only=False, prune=False, by="SIGHUP")
+        for sentence in done.problems:
+            _log.error("reload refused", problem=sentence)
+
+    async def _stop(self, number: int | None, signals: Signals) -> None:
+        """Stop every guest in order; a second INT skips the grace. Repeating TERM changes nothing."""
+        end, end_at = await self._host_end()
+        by = f"bhyved --stop-all{end}" if number is None else f"{signal.Signals(number).name}{end}"
+        stopping = self._guests.stop_all(by=by, end_at=end_at)
+        began = trio.current_time()
+
+        async def insist() -> None:
+            async for again in signals:
+                if again == signal.SIGINT and trio.current_time() - began >= INSIST_S:
+                    _log.warning("grace skipped", signal="SIGINT")
+                    stopping.force()
+                elif again == signal.SIGUSR1:
+                    _log.warning("SIGUSR1 ignored", reason="guests are being stopped")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(insist)
+            await stopping.done()
+            nursery.cancel_scope.cancel()
+        self._around.events.tell("stopped", by=by)
+
+    async def _host_end(self) -> tuple[str, float | None]:
+        """What the rc script says of the end of the host: words, and the deadline."""
+        try:
+            text = durable.read_plain(f"{self._run}/{SHUTDOWN_FILE}", 4096).decode(errors="replace")
+        except OSError:
+            return "", None
+        end = hostend.parse(text)
+        if end.timeout_s is None:
+            return "", None
+        _, init_s = await self._host.shutdown_limits()
+        end_at = hostend.deadline(end, init_s, float(self._guests.daemon_spec.shutdown.margin), time.monotonic())
+        return f" ({end.reason or 'shutdown'} of the host)", end_at
+
+    # --- http ----------------------------------------------------------------------------------------------------------------
+
+    async def _open_web(self, nursery: trio.Nursery) -> None:
+        spec = self._spec.metrics
+        if not spec.listen:
+            return
+        metrics = Metrics(
+            self._around.board, self._around.consoles, self._usage, self._facts, self._loop, now=time.monotonic, vcpu_stats=spec.vcpu_stats
+        )
+        host = socket.gethostname()
+        sources = Sources(
+            board=self._around.board,
+            scrape=metrics.scrape,
+            not_ready=self._not_ready,
+            why=lambda name: explain_guest(self._guests, name, 1).sentences,
+            runs=self._guests.runs,
+            consoles=self._last_lines,
+            utc=self._host.utc,
+            host=host,
+            began=f"{self._about.pid}-{self._about.started:.0f}",
+        )
+        users = Users(str(spec.basic_auth_file)).hashes if spec.basic_auth_file is not None else None
+        web = Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), socket.getfqdn().lower()}))
+        self._guests.new_link = web.new_link
+        url: str = await nursery.start(web.run)
+        if url:
+            durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
+        else:
+            self._warn(web.problem)
+
+    def _not_ready(self) -> str:
+        return "" if self._serving else "guests are being stopped" if self._guests.closing else "guests are being taken up"
+
+    def _last_lines(self, name: str, lines: int) -> list[tuple[str, str]]:
+        return [(hub.port, hub.tail(lines)) for hub in self._around.consoles.hubs(name)]
+
+    def _facts(self) -> DaemonFacts:
+        statuses = self._around.board.all()
+        specs = {
+            status.name: spec for status in statuses if status.phase in ACTIVE and (spec := self._guests.spec(status.name)) is not None
+        }
+        return DaemonFacts(
+            version=self._about.version,
+            started_at=self._about.started_at,
+            not_ready=self._not_ready(),
+            adopted=sum(1 for status in statuses if status.adopted),
+            config_problems=self._files.problems,
+            events=dict(self._counts),
+            commands={},
+            shutdown_budget_s=self._budget_s,
+            shutdown_needed_s=agenda.shutdown(specs, None).needs_s or 0.0,
+            problems={"journal": self._journal.problem, "records": "; ".join(self._vault.problems)},
+        )
+
+
+class _Files:
+    """Satisfies `daemon.ports.Files`."""
+
+    def __init__(self, main: str, good: configfiles.Good, settled: Settled) -> None:
+        self._main, self._good, self._settled = main, good, settled
+
+    @property
+    def problems(self) -> int:
+        """How many there were when the files were read last."""
+        return len(self._settled.loaded.problems)
+
+    def read(self) -> Loaded:
+        self._settled = configfiles.read(self._main)
+        return self._settled.loaded
+
+    def accept(self) -> None:
+        self._good.save(self._settled)
