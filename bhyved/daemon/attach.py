@@ -138,7 +138,9 @@ class TailSession:
     """One `vmctl log -f`, perhaps of many guests: notifications out; what comes in is ignored."""
 
     def __init__(self, hubs: list[ConsoleHub], params: TailParams, who: str) -> None:
-        self._hubs, self._params, self._who = hubs, params, who
+        # Where each begins is decided with the answer: what is printed between that and `serve` is the client's too.
+        self._hubs = [(hub, offset_of(hub, params.since, params.lines)) for hub in hubs]
+        self._params, self._who = params, who
         self.result = TailResult(consoles=tuple((hub.name, hub.port) for hub in hubs))
 
     async def serve(self, sock: trio.socket.SocketType, leftover: bytes = b"") -> None:
@@ -146,9 +148,9 @@ class TailSession:
         outlet = Outlet(sock)
         joined: list[tuple[ConsoleHub, Viewer]] = []
         try:
-            for hub in self._hubs:
+            for hub, since in self._hubs:
                 wire: Wire = JsonWire(hub.name, hub.port, strip=self._params.strip)
-                viewer = Viewer(outlet, wire, self._who, since=offset_of(hub, self._params.since, self._params.lines))
+                viewer = Viewer(outlet, wire, self._who, since=since)
                 outlet.add(viewer)
                 hub.join(viewer, write=False)
                 joined.append((hub, viewer))
