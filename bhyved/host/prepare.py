@@ -67,7 +67,9 @@ class Preparation:
 
     async def _refuse_others(self) -> None:
         seen = await self._site.processes.look_soon(_SEEN_S)
-        pid = seen.find(self._name, self._site.conf(self._name))
+        if self._name in seen.guests:  # perhaps our own run, which has ended since
+            seen = await self._site.processes.look_soon()
+        pid = seen.guests.get(self._name)
         if pid is not None:
             raise HostError(f"a bhyve of {self._name} that bhyved did not start runs already (pid {pid}); stop it first", fatal=True)
 
