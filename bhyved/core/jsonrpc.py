@@ -6,7 +6,7 @@ Nothing here knows a method. Whatever a client sends is a `Request` or a `Fault`
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -144,25 +144,34 @@ def convert(params: Mapping[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(params, kind, strict=True, dec_hook=dec_hook)
     except (msgspec.ValidationError, UnicodeError) as error:
-        raise invalid_params(_complaint(str(error))) from None
+        raise invalid_params(_complaint(str(error), kind)) from None
 
 
 def _known(keys: Sequence[str]) -> str:
     return f"known: {', '.join(keys)}" if keys else "this method takes no params"
 
 
-def _complaint(text: str) -> str:
-    """msgspec's sentence as one of ours: the key first."""
+def _complaint(text: str, kind: type[msgspec.Struct]) -> str:
+    """msgspec's sentence as one of ours: the key first, then what would be right."""
     place = _PLACE.search(text)
     key = place[1] if place else ""
     text = _PLACE.sub("", text)
     missing = _MISSING.match(text)
     if missing:
         return f"{missing[1]} is missing"
-    text = text.replace("`", "")
-    if text.startswith(("Expected", "Invalid", "Object")):
-        text = text[0].lower() + text[1:]
+    choices = next((_choices(field.type) for field in msgspec.structs.fields(kind) if field.encode_name == key), [])
+    if choices and text.startswith("Invalid enum value"):
+        text = f"must be one of {', '.join(choices)}"
+    elif text.startswith(("Expected", "Invalid", "Object")):
+        text = text[0].lower() + text[1:].replace("`", "")
     return f"{key}: {text}" if key else text
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words of a Literal, or of one among other types."""
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return [word for inner in get_args(kind) for word in _choices(inner)]
 
 
 def result(id: Id, value: Any) -> bytes:

@@ -10,6 +10,7 @@ import os
 import pwd
 import socket
 import struct
+from typing import Protocol
 
 import msgspec
 
@@ -30,7 +31,13 @@ _NOBODY_AT_ALL = 0xFFFF_FFFF  # (uid_t)-1, no user's id
 _ROOM_BYTES = 256  # the kernel fills what it has
 
 
-def peer_of(sock: socket.socket) -> Peer:
+class Socket(Protocol):
+    """The standard library's sockets, and trio's."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def peer_of(sock: Socket) -> Peer:
     """The peer's ids. Raises HostError: without them nobody may do anything."""
     try:
         if _SO_PEERCRED is not None:

@@ -1,0 +1,99 @@
+"""What the boot of a host and its shutdown would do, guest by guest: `vmctl plan --boot` and `--shutdown`, and `doctor`.
+
+Nothing here is measured: times are those that the configuration allows at most.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bhyved.core import hostend, order
+from bhyved.core.ladder import FORCE_S, KILL_S, TAIL_SHARE
+from bhyved.core.spec import Ready, VmSpec
+from bhyved.core.turns import Pace
+from bhyved.core.units import Duration
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """One guest's turn: seconds from the beginning, None where only the guests themselves decide."""
+
+    name: str
+    at_s: float | None = None
+    up_to_s: float | None = None
+    after: tuple[str, ...] = ()
+    text: str
+
+
+class Agenda(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The whole of it. `fits`: every guest gets the time that its file gives it."""
+
+    text: str
+    steps: tuple[Step, ...]
+    fits: bool = True
+    needs_s: float | None = None
+    budget_s: float | None = None
+
+
+def boot(specs: Mapping[str, VmSpec], pace: Pace) -> Agenda:
+    """The start of every guest with `autostart`."""
+    starting = {name: spec for name, spec in specs.items() if spec.autostart}
+    firsts = order.before(specs)
+    steps = []
+    for name in order.start_order(starting):
+        after = tuple(sorted(firsts[name]))
+        waits = [f"{first}, {_readiness(specs[first].order.ready)}" for first in after if first in starting]
+        waits += [
+            f"{first}, which does not start by itself" for first in after if first not in starting and first in specs[name].order.requires
+        ]
+        steps.append(Step(name=name, after=after, text=f"{name} after {'; '.join(waits)}" if waits else name))
+    head = f"{len(steps)} guests start, {pace.parallel} at a time, {Duration(pace.gap_s)} apart"
+    return Agenda(text=_text(head if steps else "no guest has autostart", steps), steps=tuple(steps))
+
+
+def _readiness(ready: Ready | None) -> str:
+    if ready is None:
+        return "when it is up"
+    return f"when it is ready or after {ready.timeout}" if ready.on_timeout == "continue" else f"when it is ready, within {ready.timeout}"
+
+
+def shutdown(specs: Mapping[str, VmSpec], budget_s: float | None) -> Agenda:
+    """The stop of these guests at the end of the host, which gives them `budget_s` together; None: as long as they take."""
+    behind = order.behind(specs)
+    chains = hostend.shares(behind, frozenset(specs))
+    begins: dict[str, float] = {}
+    ends: dict[str, float] = {}
+    steps = []
+    needs = 0.0
+    for name in order.stop_order(specs):
+        after = tuple(sorted(behind[name] & specs.keys()))
+        begins[name] = max((ends[other] for other in after if other in ends), default=0.0)
+        mine = _needed_s(float(specs[name].stop.timeout))
+        ends[name] = begins[name] + mine
+        # Those that stop one after the other share evenly what is left: the first of them decides how much that has to be.
+        needs = max(needs, begins[name] + chains[name] * mine)
+        text = f"{name}: at most {Duration(round(mine))}" + (f", after {', '.join(after)}" if after else "")
+        steps.append(Step(name=name, at_s=begins[name], up_to_s=ends[name], after=after, text=text))
+    fits = budget_s is None or needs <= budget_s
+    head = _verdict(len(steps), needs, budget_s, fits=fits)
+    return Agenda(text=_text(head, steps), steps=tuple(steps), fits=fits, needs_s=round(needs, 1), budget_s=budget_s)
+
+
+def _needed_s(timeout_s: float) -> float:
+    """The time in which a guest gets its whole grace, with what the ladder keeps back for cutting its power."""
+    return min(timeout_s + FORCE_S + KILL_S, timeout_s / (1 - TAIL_SHARE))
+
+
+def _verdict(count: int, needs_s: float, budget_s: float | None, *, fits: bool) -> str:
+    if not count:
+        return "no guest would have to be stopped"
+    head = f"{count} guests stop within {Duration(round(needs_s))} if each takes as long as it may"
+    if budget_s is None:
+        return head
+    given = Duration(round(budget_s))
+    if fits:
+        return f"{head}; the host gives {given}: every guest gets its time"
+    return f"{head}, but the host gives {given}: timeouts are cut short; set rcshutdown_timeout and kern.init_shutdown_timeout higher"
+
+
+def _text(head: str, steps: list[Step]) -> str:
+    return "\n".join([head, *(f"{number:3}. {step.text}" for number, step in enumerate(steps, 1))]) + "\n"

@@ -1,0 +1,44 @@
+"""What `vm.wait` waits for: from a guest's status alone, whether it is where somebody wants it, may still get there, or will not.
+
+Pure; `daemon.methods` asks again at each change on the board, which may skip states in between. So nothing here depends on having seen
+a phase go by: runs are told apart by their ids.
+"""
+
+import enum
+
+from bhyved.core.status import Desired, Phase, VmStatus
+from bhyved.core.wire import Until
+
+
+class Verdict(enum.Enum):
+    """How a wait stands."""
+
+    MET = enum.auto()
+    NOT_YET = enum.auto()
+    NEVER = enum.auto()  # not by itself, and not soon
+
+
+#: Where an automatic start is under way or done.
+_RISING = frozenset({Phase.WAITING, Phase.PREPARING, Phase.LOADING, Phase.STARTING, Phase.UP})
+
+
+def look(until: Until, after_run: str | None, begun_in: str, status: VmStatus | None) -> Verdict:
+    """`after_run`: as the client gave it. `begun_in`: the run there was when it asked. No status: the guest is no longer there."""
+    if until == "down":
+        return _down(begun_in if after_run is None else after_run, status)
+    if status is None or status.phase in (Phase.HELD, Phase.BACKOFF, Phase.DOWN):
+        return Verdict.NEVER
+    if status.phase is not Phase.UP or status.run == after_run:
+        return Verdict.NOT_YET
+    return Verdict.MET if until == "up" or status.ready else Verdict.NOT_YET
+
+
+def _down(run: str, status: VmStatus | None) -> Verdict:
+    if status is None or status.phase is Phase.DOWN:
+        return Verdict.MET
+    if status.phase is Phase.HELD:
+        return Verdict.NEVER if status.stuck else Verdict.MET
+    if status.phase is Phase.BACKOFF:
+        return Verdict.NEVER
+    again = status.desired is Desired.UP and status.phase in _RISING and status.run != run
+    return Verdict.NEVER if again else Verdict.NOT_YET

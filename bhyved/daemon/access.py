@@ -1,0 +1,71 @@
+"""What one client may do now: its role, and which guests it owns, looked up at each question, since a reload may change both."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bhyved.core import rights
+from bhyved.core.jsonrpc import Fault, no_such_guest, not_permitted
+from bhyved.core.rights import Grants, Peer, Right, Role
+from bhyved.daemon.guests import Guests
+
+
+class Access:
+    """The rights of a connection's peer. `euid`: the daemon's own user, who may do everything."""
+
+    def __init__(self, guests: Guests, peer: Peer, euid: int) -> None:
+        self.peer = peer
+        self._guests, self._euid = guests, euid
+
+    @property
+    def role(self) -> Role:
+        trusted = self._guests.daemon_spec.control
+        return rights.role_of(self.peer, Grants(euid=self._euid, group=trusted.group, read_group=trusted.read_group))
+
+    @property
+    def owned(self) -> list[str]:
+        """Guests of which the peer is an owner."""
+        return [name for name in self._guests.names() if self._owns(name)]
+
+    def may(self, right: Right, name: str = "") -> bool:
+        """Whether the peer has a right over a guest; without a name, or for a guest that is no longer there, over all of them."""
+        owned = bool(name) and self._owns(name)
+        return right in rights.over_guest(self.role, owned=owned)
+
+    def guests(self, right: Right) -> list[str]:
+        """The guests over which the peer has a right."""
+        role = self.role
+        return [name for name in self._guests.names() if right in rights.over_guest(role, owned=self._owns(name))]
+
+    def require(self, right: Right) -> None:
+        """The right over all guests. Raises Fault."""
+        if not self.may(right):
+            raise self._not_permitted()
+
+    def require_somewhere(self, right: Right) -> None:
+        """The right over some guest, or over those that may come. Raises Fault."""
+        if not self.may(right) and not self.guests(right):
+            raise self._not_permitted()
+
+    def refusal(self, right: Right, name: str) -> Fault | None:
+        """Why the peer may not do this to that guest; None: it may. One that it may not see sounds like one that is not there."""
+        if name not in self._guests.names() or not self.may(Right.READ, name):
+            return no_such_guest(name)
+        return None if self.may(right, name) else self._not_permitted(f" to {name}")
+
+    def require_over(self, right: Right, name: str) -> None:
+        """Raises Fault."""
+        self.require_somewhere(right)
+        refusal = self.refusal(right, name)
+        if refusal is not None:
+            raise refusal
+
+    def _owns(self, name: str) -> bool:
+        status = self._guests.board.get(name)
+        return status is not None and rights.owns(self.peer, status.owner)
+
+    def _not_permitted(self, to: str = "") -> Fault:
+        return not_permitted(f"{self.peer.name} may not do this{to}: that needs root, [control] group or owner")
+
+
+#: What does a method: takes the caller and the method's params, gives a result or raises Fault.
+Handler = Callable[[Access, Any], Awaitable[Any]]

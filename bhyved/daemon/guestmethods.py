@@ -1,0 +1,248 @@
+"""vm.*: what people and scripts ask of guests, and what they are told about them.
+
+`requests` has looked at the caller's right over the one guest that is named; over several, each answers for itself here.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from bhyved.core import explain, waiting
+from bhyved.core import plan as plans
+from bhyved.core.bhyveconf import ConfError
+from bhyved.core.explain import Case
+from bhyved.core.jsonrpc import REFUSED, Fault, no_such_guest
+from bhyved.core.lifecycle import Answer, Poweroff, Release, Reset, Restart, SetHold, Start, Stop, Wish
+from bhyved.core.reload import Change
+from bhyved.core.rights import Right
+from bhyved.core.spec import dump
+from bhyved.core.status import Hold, VmStatus, row
+from bhyved.core.waiting import Verdict
+from bhyved.core.wire import (
+    Answers,
+    History,
+    HistoryParams,
+    HoldParams,
+    Listing,
+    ListParams,
+    OfGuest,
+    OfGuests,
+    Planned,
+    PlanParams,
+    Shown,
+    StartParams,
+    StopParams,
+    Told,
+    Waited,
+    WaitParams,
+    Why,
+    WhyParams,
+)
+from bhyved.daemon.access import Access, Handler
+from bhyved.daemon.guests import Guests
+
+_log = structlog.get_logger()
+
+INTERNAL = Answer(False, "internal-error", "an internal error of bhyved, which is in its log")
+
+
+class GuestMethods:
+    """Handlers by method; each takes the caller and its params, and returns a result of `core.wire` or raises Fault."""
+
+    def __init__(self, guests: Guests) -> None:
+        self._guests = guests
+        self.handlers: dict[str, Handler] = {
+            "vm.list": self._list,
+            "vm.show": self._show,
+            "vm.start": self._start,
+            "vm.stop": self._stop,
+            "vm.restart": self._restart,
+            "vm.reset": self._reset,
+            "vm.poweroff": self._poweroff,
+            "vm.nmi": self._nmi,
+            "vm.hold": self._hold,
+            "vm.release": self._release,
+            "vm.wait": self._wait,
+            "vm.why": self._why,
+            "vm.history": self._history,
+            "vm.plan": self._plan,
+        }
+
+    # --- asking --------------------------------------------------------------------------------------------------------------
+
+    async def _start(self, caller: Access, params: StartParams) -> Answers:
+        return self._ask(caller, params, lambda by: Start(by=by, install=params.install))
+
+    async def _stop(self, caller: Access, params: StopParams) -> Answers:
+        return self._ask(caller, params, lambda by: Stop(by=by, force=params.force, timeout_s=params.timeout))
+
+    async def _restart(self, caller: Access, params: OfGuests) -> Answers:
+        return self._ask(caller, params, lambda by: Restart(by=by))
+
+    async def _reset(self, caller: Access, params: OfGuests) -> Answers:
+        return self._ask(caller, params, lambda by: Reset(by=by))
+
+    async def _poweroff(self, caller: Access, params: OfGuests) -> Answers:
+        return self._ask(caller, params, lambda by: Poweroff(by=by))
+
+    async def _release(self, caller: Access, params: OfGuests) -> Answers:
+        return self._ask(caller, params, lambda by: Release(by=by))
+
+    async def _hold(self, caller: Access, params: HoldParams) -> Answers:
+        now = self._guests.utc()
+        until = None if params.for_ is None else now + timedelta(seconds=params.for_)
+        return self._ask(caller, params, lambda by: SetHold(hold=Hold(by=by, reason=params.reason, since_at=now, until_at=until)))
+
+    def _ask(self, caller: Access, params: OfGuests, wish: Callable[[str], Wish]) -> Answers:
+        """One wish to each guest. A guest's trouble is its own answer, never the others'."""
+        answers = []
+        for name in self._names(caller, params):
+            answer, run = self._refusal(caller, name), self._run(name)
+            if answer is None:
+                try:
+                    answer = self._guests.submit(name, wish(caller.peer.name))
+                except Exception:
+                    _log.exception("internal error", vm=name)
+                    answer = INTERNAL
+            answers.append(self._told(name, answer, run))
+        return Answers(answers=answers)
+
+    async def _nmi(self, caller: Access, params: OfGuests) -> Answers:
+        answers = []
+        for name in self._names(caller, params):
+            answer, run = self._refusal(caller, name), self._run(name)
+            if answer is None:
+                try:
+                    answer = await self._guests.nmi(name)
+                except KeyError:  # forgotten while the ones before it were asked
+                    fault = no_such_guest(name)
+                    answer = Answer(False, fault.code, fault.text)
+            answers.append(self._told(name, answer, run))
+        return Answers(answers=answers)
+
+    def _names(self, caller: Access, params: OfGuests) -> list[str]:
+        return caller.guests(Right.OPERATE) if params.all else list(dict.fromkeys(params.names))
+
+    def _refusal(self, caller: Access, name: str) -> Answer | None:
+        fault = caller.refusal(Right.OPERATE, name)
+        return None if fault is None else Answer(False, fault.code, fault.text)
+
+    def _run(self, name: str) -> str:
+        status = self._guests.board.get(name)
+        return status.run if status is not None else ""
+
+    def _told(self, name: str, answer: Answer, run: str) -> Told:
+        if answer.code == "no-such-guest":  # whatever the board knows is not for the caller
+            return Told(name=name, ok=False, code=answer.code, text=answer.text)
+        status = self._guests.board.get(name)
+        phase = None if status is None else status.phase
+        return Told(name=name, ok=answer.ok, code=answer.code, text=answer.text, run=run, phase=phase)
+
+    # --- looking -------------------------------------------------------------------------------------------------------------
+
+    async def _list(self, caller: Access, params: ListParams) -> Listing:
+        for name in params.names:
+            refusal = caller.refusal(Right.READ, name)
+            if refusal is not None:
+                raise refusal
+        visible = set(caller.guests(Right.READ))
+        wanted = visible & set(params.names) if params.names else visible
+        now = self._guests.now()
+        return Listing(vms=[row(status, now) for status in self._guests.board.all() if status.name in wanted])
+
+    async def _show(self, caller: Access, params: OfGuest) -> Shown:
+        name = params.name
+        started = self._guests.started_spec(name)
+        spec = self._guests.spec(name) or started
+        return Shown(
+            vm=row(self._status(name), self._guests.now()),
+            spec={} if spec is None else without_secrets(dump(spec)),
+            consoles=[msgspec.to_builtins(stats) for stats in self._guests.consoles.stats(name)],
+            changes=self._changes(name),
+            started_spec=started is not None,
+        )
+
+    async def _why(self, caller: Access, params: WhyParams) -> Why:
+        name = params.name
+        status, spec = self._status(name), self._guests.spec(name)
+        runs = self._guests.runs(name, max(1, params.runs))
+        firsts = () if spec is None else (*spec.order.requires, *spec.order.after)
+        case = Case(
+            status=status,
+            now=self._guests.now(),
+            spec=spec,
+            runs=runs,
+            others={other.name: other for first in firsts if (other := self._guests.board.get(first)) is not None},
+            changes=self._changes(name),
+            drain=self._guests.drain,
+            closing=self._guests.closing,
+        )
+        told = explain.explain(case)
+        return Why(
+            name=name, phase=status.phase, sentences=told.sentences, runs=runs[-params.runs :] if params.runs else [], hint=told.hint
+        )
+
+    async def _history(self, caller: Access, params: HistoryParams) -> History:
+        runs = self._guests.runs(params.name, params.last)
+        return History(runs=runs, lines=tuple(map(explain.history_line, runs)))
+
+    async def _plan(self, caller: Access, params: PlanParams) -> Planned:
+        here = self._guests.target
+        target = msgspec.structs.replace(here, release=params.release or here.release, arch=params.arch or here.arch)
+        try:
+            plan = self._guests.plan(params.name, target=target, install=params.install)
+        except ConfError as error:
+            raise Fault(REFUSED, "no-plan", str(error)) from None
+        except KeyError:
+            raise no_such_guest(params.name) from None
+        objections = plan.refused_by.get(str(target), ())
+        return Planned(text=plans.text(plan), warnings=plan.warnings, objections=objections, plan=plans.data(plan))
+
+    async def _wait(self, caller: Access, params: WaitParams) -> Waited:
+        board = self._guests.board
+        begun_in = self._run(params.name)
+        met = False
+        with trio.move_on_after(float("inf") if params.timeout is None else params.timeout) as limit:
+            while True:
+                generation = board.generation
+                status = board.get(params.name)
+                verdict = waiting.look(params.until, params.after_run, begun_in, status)
+                met = verdict is Verdict.MET
+                if verdict is not Verdict.NOT_YET:
+                    break
+                await board.wait_newer(generation)
+        status = board.get(params.name)
+        return Waited(
+            met=met,
+            timed_out=limit.cancelled_caught,
+            phase=None if status is None else status.phase,
+            ready=status is not None and status.ready,
+            reason="the guest is no longer there" if status is None else status.reason,
+            run="" if status is None else status.run,
+        )
+
+    def _status(self, name: str) -> VmStatus:
+        status = self._guests.board.get(name)
+        if status is None:
+            raise no_such_guest(name)
+        return status
+
+    def _changes(self, name: str) -> tuple[Change, ...]:
+        try:
+            changes = self._guests.changes(name)
+        except KeyError:
+            raise no_such_guest(name) from None
+        return tuple(Change(each.key, without_secrets(each.old), without_secrets(each.new), each.effect) for each in changes)
+
+
+def without_secrets(value: Any) -> Any:
+    """A guest's configuration without passwords: `[bhyve] options` may hold one, as bhyve's own variables do."""
+    if isinstance(value, dict):
+        return {key: plans.REDACTED if key.endswith("password") else without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return value

@@ -1,0 +1,86 @@
+"""daemon.* and config.*: what concerns the host as a whole."""
+
+from datetime import timedelta
+
+from bhyved.core import agenda
+from bhyved.core.agenda import Agenda
+from bhyved.core.errors import HostError
+from bhyved.core.jsonrpc import CONFIGURATION, REFUSED, Fault
+from bhyved.core.rights import Right
+from bhyved.core.spec import VmSpec
+from bhyved.core.status import ACTIVE, Desired
+from bhyved.core.turns import Pace
+from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, NoParams, Reloaded, ReloadParams, You
+from bhyved.daemon.access import Access, Handler
+from bhyved.daemon.guests import Guests
+
+
+class HostMethods:
+    """Handlers by method, as in `guestmethods`."""
+
+    def __init__(self, guests: Guests) -> None:
+        self._guests = guests
+        self.handlers: dict[str, Handler] = {
+            "daemon.info": self._info,
+            "daemon.drain": self._drain,
+            "daemon.plan-boot": self._plan_boot,
+            "daemon.plan-shutdown": self._plan_shutdown,
+            "config.check": self._check,
+            "config.reload": self._reload,
+        }
+
+    async def _info(self, caller: Access, params: NoParams) -> Info:
+        about, peer = self._guests.about, caller.peer
+        return Info(
+            version=about.version,
+            pid=about.pid,
+            boot=about.boot,
+            started_at=about.started_at,
+            uptime_s=round(max(0.0, self._guests.now() - about.started), 3),
+            closing=self._guests.closing,
+            drain=self._guests.drain,
+            guests=len(caller.guests(Right.READ)),
+            you=You(uid=peer.uid, user=peer.user, role=caller.role, owns=tuple(caller.owned)),
+        )
+
+    async def _drain(self, caller: Access, params: DrainParams) -> Drained:
+        drain = None
+        if params.on:
+            now = self._guests.utc()
+            until = None if params.for_ is None else now + timedelta(seconds=params.for_)
+            drain = Drain(by=caller.peer.name, reason=params.reason, since_at=now, until_at=until)
+        self._guests.set_drain(drain)
+        return Drained(on=params.on, drain=drain)
+
+    async def _check(self, caller: Access, params: NoParams) -> Checked:
+        try:
+            loaded = await self._guests.check()
+        except HostError as error:
+            raise Fault(REFUSED, "files-unreadable", str(error)) from None
+        return Checked(problems=tuple(map(str, loaded.problems)), warnings=tuple(map(str, loaded.warnings)))
+
+    async def _reload(self, caller: Access, params: ReloadParams) -> Reloaded:
+        try:
+            done = await self._guests.reload(plan_only=params.plan, prune=params.prune, by=caller.peer.name)
+        except HostError as error:
+            raise Fault(REFUSED, "files-unreadable", str(error)) from None
+        if done.problems:
+            count = len(done.problems)
+            text = f"the configuration has {'a problem' if count == 1 else f'{count} problems'}; nothing has changed"
+            raise Fault(CONFIGURATION, "configuration", text, problems=done.problems)
+        return done
+
+    async def _plan_boot(self, caller: Access, params: NoParams) -> Agenda:
+        spec = self._guests.daemon_spec
+        configured = {name: vm for name in self._guests.names() if (vm := self._guests.spec(name)) is not None}
+        return agenda.boot(configured, Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap)))
+
+    async def _plan_shutdown(self, caller: Access, params: NoParams) -> Agenda:
+        """Of the guests that run now, or should."""
+        budget_s = await self._guests.shutdown_budget_s()
+        running: dict[str, VmSpec] = {}
+        for status in self._guests.board.all():
+            spec = self._guests.spec(status.name) or self._guests.started_spec(status.name)
+            if spec is not None and (status.phase in ACTIVE or status.desired is Desired.UP):
+                running[status.name] = spec
+        return agenda.shutdown(running, budget_s)
