@@ -82,7 +82,7 @@ class LabHost:
         signal.set_wakeup_fd(self._waker.fileno())
         signal.signal(signal.SIGTERM, lambda *_: None)
         with contextlib.closing(self._relay):
-            print("ready", flush=True)
+            os.write(1, b"ready\n")  # in one piece: who waits for it goes away after the first
             while True:
                 for key, _ in self._selector.select():
                     if key.data is None:

@@ -45,13 +45,7 @@ def make(root: Path, **kind: str) -> None:
 
 def boot(root: Path) -> None:
     """What the power-on of a host does: a new boot id, nothing in its volatile places, its interfaces and modules as configured."""
-    for name in _VOLATILE:
-        directory = root / name
-        for entry in directory.iterdir() if directory.is_dir() else ():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+    clear(root)
     with state.Locked(str(root), "settings"):
         settings = state.settings(str(root))
         state.write(str(root / "lab" / "settings.json"), settings | {"boot_id": secrets.token_hex(16)})
@@ -67,6 +61,22 @@ def boot(root: Path) -> None:
         net.save(bridge)
     (root / "lab" / "module").mkdir(exist_ok=True)
     (root / "lab" / "module" / "vmm").touch()
+
+
+def clear(root: Path) -> None:
+    """Forget what a host forgets when it goes down."""
+    for name in _VOLATILE:
+        directory = root / name
+        for entry in directory.iterdir() if directory.is_dir() else ():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def engine(root: Path) -> str:
+    """What runs guests that do not say: sim or qemu."""
+    return str(state.settings(str(root)).get("engine", "sim"))
 
 
 def _uuid() -> str:
