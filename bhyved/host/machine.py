@@ -109,7 +109,7 @@ class GuestMachine:
     def _search(self) -> int | None:
         """The guest's process by what ps shows, where nothing else tells."""
         try:
-            return self._site.processes.look(_IDENTITY_AGE_S).find(self._name, self._conf)
+            return self._site.processes.look().guests.get(self._name)
         except HostError:
             return None
 
@@ -204,18 +204,18 @@ class GuestMachine:
         def look() -> None:
             nonlocal told
             self._pid = self._trace_pid() or _told_pid(heard) or self._pid
-            if self._pid is None or told:
-                return
-            told = True
-            started(self._pid)
-            if self._kill_asked:
-                with contextlib.suppress(HostError):
-                    _send(self._pid, signal.SIGKILL)  # told this moment by its keeper: it cannot be another's yet
+            if self._pid is not None and not told:
+                told = True
+                started(self._pid)
 
         def hear(data: bytes) -> None:
             nonlocal heard
             heard = (heard + data)[-64:]  # a line may come in pieces
             look()
+            if self._kill_asked and self._pid is not None and self._keeper_lives():
+                self._kill_asked = False
+                with contextlib.suppress(HostError):
+                    _send(self._pid, signal.SIGKILL)
 
         look()
         if self._watch is not None:
@@ -236,15 +236,15 @@ class GuestMachine:
                 await trio.sleep(_PS_PAUSE_S)
                 continue
             pid = self._pid
-            if pid is None or not seen.is_guest(pid, self._name, self._conf):
-                pid = seen.find(self._name, self._conf)
+            if pid is None or not seen.is_guest(pid, self._name):
+                pid = seen.guests.get(self._name)
             if pid is None:
                 return
             self._pid = pid
             await wait_gone(pid, lambda pid=pid: self._is_guest(pid))  # type: ignore[misc]
 
     def _is_guest(self, pid: int) -> bool:
-        return self._site.processes.look().is_guest(pid, self._name, self._conf)
+        return self._site.processes.look().is_guest(pid, self._name)
 
     def _reap(self) -> None:
         if self._keeper is not None:
@@ -307,8 +307,12 @@ class GuestMachine:
         pid = self._pid or trace.pid()
         if pid is not None and self._keeper_lives():
             return pid  # not reaped yet: it is its keeper's, who writes the end down in the same breath
-        seen = await self._site.processes.look_soon(_IDENTITY_AGE_S)
-        return pid if pid is not None and seen.is_guest(pid, self._name, self._conf) else seen.find(self._name, self._conf)
+        for age_s in (_IDENTITY_AGE_S, 0.0):  # what is younger than the last look is not in it
+            seen = await self._site.processes.look_soon(age_s)
+            found = pid if pid is not None and seen.is_guest(pid, self._name) else seen.guests.get(self._name)
+            if found is not None:
+                return found
+        return None
 
     def _keeper_lives(self) -> bool:
         keeper = self._keeper

@@ -32,15 +32,9 @@ class Seen:
         """Every bhyve, or loader, of any guest: name → pid."""
         return {name: pid for pid, command in self.commands.items() if (name := guest_of(command)) is not None}
 
-    def is_guest(self, pid: int, name: str, conf: str) -> bool:
-        """Whether `pid` is a bhyve or a loader of our guest; `conf` is its own configuration file, which nobody else has."""
-        command = self.commands.get(pid, "")
-        return guest_of(command) == name or f"-k {conf} " in command
-
-    def find(self, name: str, conf: str) -> int | None:
-        """The bhyve or the loader of our guest."""
-        by_conf = (pid for pid, command in self.commands.items() if f"-k {conf} " in command)
-        return self.guests.get(name) or next(by_conf, None)
+    def is_guest(self, pid: int, name: str) -> bool:
+        """Whether `pid` is a bhyve or a loader of this guest."""
+        return guest_of(self.commands.get(pid, "")) == name
 
 
 class Processes:

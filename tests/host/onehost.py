@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import trio
 from bhyved.core.assigned import Target
 from bhyved.core.exits import Outcome
 from bhyved.core.handover import Order
-from bhyved.core.spec import DaemonSpec, VmSpec, undump
+from bhyved.core.spec import DaemonSpec, Paths, VmSpec, undump
 from bhyved.core.status import VmRecord
+from bhyved.core.values import AbsPath
 from bhyved.host.facts import HostFacts
 from bhyved.host.freebsd import FreeBsdHost
 from bhyved.host.hostlock import make_directories, state_directories
@@ -40,7 +42,7 @@ for name; do :; done
 mkdir -p $DEV/vmm && : >$DEV/vmm/$name
 eval "$(cat $HERE/loader.do)"
 """
-FOREVER = "exec sleep 1000"
+FOREVER = "read never <>$DEV/never"  # no child that could outlive it
 
 
 class OneHost:
@@ -51,10 +53,13 @@ class OneHost:
         self.scripts = Scripts(root)
         self.run, self.db, self.log, self.dev = (root / name for name in ("run", "db", "log", "dev"))
         self.dev.mkdir()
+        os.mkfifo(self.dev / "never")
         make_directories(state_directories(str(self.run), str(self.db), str(self.log)))
         self.interfaces = write_ifconfig(self.scripts, "lan0", "wan0")
         for name, text in (("bhyve", BHYVE), ("bhyvectl", BHYVECTL), ("bhyveload", LOADER), ("grub-bhyve", LOADER)):
             self.scripts.write(name, f"DEV={self.dev} HERE={root}\n{text}")
+        # Of this host only: other tests have guests of the same names.
+        self.scripts.write("ps", f'/bin/ps "$@" | grep -F "{root}/"; exit 0')
         firmware = root / "share" / "uefi-firmware"
         firmware.mkdir(parents=True)
         (firmware / "BHYVE_UEFI.fd").write_bytes(b"rom")
@@ -64,8 +69,8 @@ class OneHost:
 
     def daemon(self, boot: str = BOOT) -> FreeBsdHost:
         """A daemon that has just started."""
-        paths = {"run": self.run, "db": self.db, "log": self.log, "dev": self.dev}
-        spec = DaemonSpec(paths=_paths({key: str(path) for key, path in paths.items()}))
+        run, db, log, dev = (AbsPath(path) for path in (self.run, self.db, self.log, self.dev))
+        spec = DaemonSpec(paths=Paths(run=run, db=db, log=log, dev=dev))
         tools = Tools((str(self.scripts.bin), "/usr/bin", "/bin"))
         return FreeBsdHost(spec, tools, HostFacts(boot=boot, host_id="a-host", target=Target("15", "amd64")))
 
@@ -84,20 +89,23 @@ class OneHost:
     def node(self, name: str = "web") -> Path:
         return self.dev / "vmm" / name
 
+    def die(self, machine: GuestMachine) -> None:
+        """What a kill -9 of the daemon does to its descriptors. The keepers stay children of this process, which reaps nothing."""
+        machine._let_go()
+
     def end_all(self) -> None:
         """No process of a test outlives it."""
-        for path in self.run.glob("vm/*/pid"):
-            with suppress(ValueError, OSError):
-                os.kill(int(path.read_text()), signal.SIGKILL)
-
-
-def _paths(table: dict[str, str]) -> Any:
-    import msgspec
-
-    from bhyved.core.spec import Paths
-    from bhyved.core.units import dec_hook
-
-    return msgspec.convert(table, Paths, dec_hook=dec_hook)
+        shown = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
+        for line in shown.splitlines():
+            pid, _, command = line.strip().partition(" ")
+            if f"{self.root}/" in command:
+                with suppress(OSError):
+                    os.kill(int(pid), signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        with suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.005)
 
 
 def guest(name: str = "web", do: str = FOREVER, **table: Any) -> VmSpec:
@@ -123,19 +131,6 @@ async def end_of(machine: GuestMachine) -> Outcome:
 
 
 async def until_pid(host: OneHost, name: str = "web") -> int:
-    """The guest's pid, when it has one and has become what it is told to be."""
+    """The guest's pid, when it has one."""
     await until(lambda: host.pid(name))
     return host.alive_pid(name)
-
-
-@contextmanager
-def killed(*pids: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-Claim = Callable[[], object]
