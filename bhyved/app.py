@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,6 @@ import trio
 
 import bhyved
 from bhyved.core import agenda, hostend
-from bhyved.core.config import Loaded
 from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
@@ -41,8 +39,9 @@ from bhyved.daemon.site import Sources
 from bhyved.daemon.story import explain_guest
 from bhyved.daemon.supervisor import Supervisor
 from bhyved.daemon.web import Web
-from bhyved.host import configfiles, controlsocket, durable, peer
+from bhyved.host import controlsocket, durable, peer
 from bhyved.host.commands import HostCommands
+from bhyved.host.configfiles import Good, Reader
 from bhyved.host.consoles import HostConsoles
 from bhyved.host.facts import HostFacts, read_facts
 from bhyved.host.freebsd import FreeBsdHost
@@ -99,17 +98,16 @@ class _Daemon:
 
     def __init__(self, life: Life, tools: Tools, facts: HostFacts, loop: LoopWatch) -> None:
         spec, paths = life.spec, life.spec.paths
-        self._life, self._spec, self._loop = life, spec, loop
+        self._life, self._spec, self._tools, self._loop = life, spec, tools, loop
         self._run = Path(paths.run)
         self._host = FreeBsdHost(spec, tools, facts)
         self._vault = FileVault(f"{paths.db}/vm")
         self._journal = FileJournal(str(paths.db), self._host.utc)
-        self._files = _Files(life.config, configfiles.Good(f"{paths.db}/good", life.config), life.settled)
+        self._files = Reader(life.config, Good(f"{paths.db}/good", life.config))
         self._about = About(
             version=bhyved.__version__, boot=facts.boot, pid=os.getpid(), started_at=self._host.utc(), started=time.monotonic()
         )
         board, events = Board(), Events(self._journal)
-        self._counts: Counter[str] = Counter()
         commands = HostCommands(tools)
         ports = HostConsoles(run=self._run, log=Path(paths.log), load_nmdm=self._host.load_nmdm)
         consoles = Consoles(ports, self._tell_console, time.time)
@@ -179,11 +177,10 @@ class _Daemon:
             self._warn(f"a bhyve that bhyved did not start runs {name} (pid {pid}): it is left alone")
         for sentence in found.problems:
             self._warn(sentence)
-        if not settled.loaded.problems:
-            try:
-                await trio.to_thread.run_sync(self._files.accept)
-            except HostError as error:
-                self._warn(str(error))
+        try:
+            await trio.to_thread.run_sync(self._files.keep, settled)
+        except HostError as error:
+            self._warn(str(error))
 
     def _warn(self, sentence: str) -> None:
         _log.warning("warning", reason=sentence)
@@ -305,28 +302,9 @@ class _Daemon:
             not_ready=self._not_ready(),
             adopted=sum(1 for status in statuses if status.adopted),
             config_problems=self._files.problems,
-            events=dict(self._counts),
-            commands={},
+            events=self._around.events.counts,
+            commands=self._tools.facts,
             shutdown_budget_s=self._budget_s,
             shutdown_needed_s=agenda.shutdown(specs, None).needs_s or 0.0,
             problems={"journal": self._journal.problem, "records": "; ".join(self._vault.problems)},
         )
-
-
-class _Files:
-    """Satisfies `daemon.ports.Files`."""
-
-    def __init__(self, main: str, good: configfiles.Good, settled: Settled) -> None:
-        self._main, self._good, self._settled = main, good, settled
-
-    @property
-    def problems(self) -> int:
-        """How many there were when the files were read last."""
-        return len(self._settled.loaded.problems)
-
-    def read(self) -> Loaded:
-        self._settled = configfiles.read(self._main)
-        return self._settled.loaded
-
-    def accept(self) -> None:
-        self._good.save(self._settled)

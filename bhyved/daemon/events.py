@@ -4,6 +4,8 @@ Everything that changes a guest or the daemon tells it here, in plain synchronou
 has seen and waits for a newer one; nothing is queued for anybody, so a slow reader costs nobody.
 """
 
+from collections import Counter
+
 import trio
 
 from bhyved.core.status import Event, Phase
@@ -17,6 +19,7 @@ class Events:
         self._journal = journal
         self._last_seq: int | None = None
         self._changed = trio.Event()
+        self.counts: Counter[str] = Counter()  # by kind, since this daemon started
 
     @property
     def last_seq(self) -> int:
@@ -38,6 +41,7 @@ class Events:
         """Number, keep and publish one event."""
         told = self._journal.append(event, vm=vm, phase=phase, reason=reason, by=by, data=data)
         self._last_seq = told.seq
+        self.counts[event] += 1
         changed, self._changed = self._changed, trio.Event()
         changed.set()
         return told

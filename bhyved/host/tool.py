@@ -7,6 +7,8 @@ that began the work has been killed.
 
 from collections.abc import Collection, Sequence
 
+import trio
+
 from bhyved.core.errors import HostError
 from bhyved.host.child import OUTPUT_BYTES, run_child
 from bhyved.host.toolbox import Result, Tools, judged, not_run, overdue
@@ -28,10 +30,15 @@ async def run_tool(
     not be run at all. `pass_fd` is inherited under its own number.
     """
     full = (tools.path(argv[0]), *argv[1:])
+    began, done = trio.current_time(), False
     try:
         result = await run_child(tools, full, limit_s=limit_s, env=tools.env(), input=input, pass_fd=pass_fd, keep=keep)
+        if result is None:
+            raise HostError(overdue(argv, limit_s))
+        judged(argv, result, ok)
+        done = True
     except OSError as error:
         raise HostError(not_run(argv, error)) from None
-    if result is None:
-        raise HostError(overdue(argv, limit_s))
-    return judged(argv, result, ok)
+    finally:
+        tools.note(argv[0], trio.current_time() - began, failed=not done)
+    return result

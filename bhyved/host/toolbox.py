@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bhyved.core.daemonfacts import CommandFacts
 from bhyved.core.errors import HostError
 
 SENTENCE_CHARS = 400  # of a command's own text in a message: a line or two of a terminal
@@ -45,6 +46,8 @@ class Tools:
     bin: tuple[str, ...]
     #: Children that the kernel would not let go when their time was up, with what they were doing.
     stuck: dict[int, str] = field(default_factory=dict)
+    #: How each command has done since this process started.
+    facts: dict[str, CommandFacts] = field(default_factory=dict, repr=False)
     _paths: dict[str, str] = field(default_factory=dict, repr=False)
 
     def path(self, name: str) -> str:
@@ -60,6 +63,11 @@ class Tools:
                 self._paths[name] = path
                 return path
         raise HostError(f"{name} was not found in {':'.join(self.bin)}")
+
+    def note(self, name: str, seconds: float, *, failed: bool) -> None:
+        """One command has ended, or was killed."""
+        old = self.facts.get(name, CommandFacts())
+        self.facts[name] = CommandFacts(durations=old.durations.plus(seconds), failures=old.failures + failed)
 
     def env(self) -> Mapping[str, str]:
         """The whole environment of a command: the same for every host and every caller."""
