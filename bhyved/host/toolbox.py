@@ -1,6 +1,6 @@
 """Where the host's commands are, what environment they get, and what is said when one fails.
 
-Standard library only: `vmctl` works without a daemon through `ask`, the daemon through `host.tool.run_tool`. The directories are
+No trio here: `vmctl` works without a daemon through `ask`, the daemon through `host.tool.run_tool`. The directories are
 configuration (`paths.bin`); nothing is searched in the PATH that the daemon happens to have (rc's is short, contract 8.4).
 """
 
