@@ -40,7 +40,7 @@ class _Grub:
     def __init__(self, root: str, argv: list[str]) -> None:
         self._root = root
         self._settings = Settings(root)
-        self._given = {"r": "host", "d": "/boot/grub", "g": "grub.cfg", "M": "256", "c": "stdio", "m": ""}
+        self._given = {"r": "host", "d": "", "g": "grub.cfg", "M": "256", "c": "stdio", "m": ""}
         names: list[str] = []
         try:
             for letter, value in options.getopt(argv, "m:r:d:g:M:c:H:enSv", _USAGE, "grub-bhyve"):
@@ -97,6 +97,8 @@ class _Grub:
         if drive != "host":
             path = self._drives().get(drive)
             return ["linux /guest", "boot"] if path is not None and os.path.exists(path) else []
+        if not self._given["d"]:
+            return []  # /boot/grub, which a FreeBSD host does not have
         try:
             with open(os.path.join(self._given["d"], self._given["g"]), encoding="utf-8") as file:
                 return [line.strip() for line in file]

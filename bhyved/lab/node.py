@@ -182,7 +182,7 @@ def names(root: str) -> list[str]:
 
 
 def _wake(pid: int) -> None:
-    """SIGCONT harms nobody, and a stopped bhyve does not see it until it is continued, as the real one (contract 8.10)."""
+    """SIGURG harms nobody, and a stopped bhyve does not see it until it is continued, as the real one (contract 8.10)."""
     if pid:
         with contextlib.suppress(OSError):  # it has ended since
-            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGURG)

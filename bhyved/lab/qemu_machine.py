@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bhyved.lab.options import memory_bytes
 from bhyved.lab.qemu_devices import RefusedError, Surroundings, device_arguments, option, pci_devices
 
 QEMU = "qemu-system-x86_64"
-_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _TRUE = frozenset({"true", "on", "yes", "1"})
 _ROM_BYTES = 1 << 20  # real UEFI images are larger; what is smaller stands for one
 _VOLUME_MAGIC = (0x28, b"_FVH")  # where a UEFI firmware volume, thus a variable store, carries its signature
@@ -62,15 +62,6 @@ def command_line(config: Mapping[str, str], around: Surroundings, wiring: Wiring
         argv += ["-chardev", option("socket", id="tpm", fd=wiring.tpm), "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
         argv += ["-device", "tpm-crb,tpmdev=tpm0"]
     return argv + device_arguments(pci_devices(config), around)
-
-
-def memory_bytes(size: str) -> int:
-    """vm_parse_memsize: a bare number below a mebi means megabytes (contract 1.5). Raises ValueError."""
-    number, unit = (size[:-1], size[-1].upper()) if size[-1:].upper() in _SIZES else (size, "")
-    count = int(number)
-    if unit:
-        return count * _SIZES[unit]
-    return count * _SIZES["M"] if count < _SIZES["M"] else count
 
 
 def _topology(config: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ class Destroyed(Exception):  # noqa: N818 - what has happened to the VM
 
 
 class Run:
-    """The vCPUs of one bhyve. Signals: SIGTERM is the power button, SIGCONT says that something was asked of the node."""
+    """The vCPUs of one bhyve. Signals: SIGTERM is the power button, SIGURG says that something was asked of the node."""
 
     def __init__(self, engine: Engine, board: Board, node: Node, *, outlives_node: bool) -> None:
         """`outlives_node`: the idle guest of contract 8.10 that ran on when its node was destroyed."""
@@ -40,7 +40,7 @@ class Run:
         for fd in (self._bell, bell):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGCONT):
+        for number in (signal.SIGTERM, signal.SIGURG):
             signal.signal(number, lambda _number, _frame: None)
 
     def to_end(self) -> int:
@@ -89,7 +89,7 @@ class Run:
         rung = os.read(self._bell, 4096)
         if signal.SIGTERM in rung:
             self._press()
-        return self._asked() if signal.SIGCONT in rung else None
+        return self._asked() if signal.SIGURG in rung else None
 
     def _press(self) -> None:
         """The button, if the guest has ACPI on; else SIGTERM does what it would have done to any program (contract 1.8)."""

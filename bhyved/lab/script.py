@@ -45,7 +45,14 @@ class Step:
 
 def parse(script: str) -> list[Step]:
     """The steps. Raises ScriptError."""
-    return [_step(text.lstrip()) for text in _split(script) if text.strip()]
+    steps = []
+    for text in _split(script):
+        if text.strip():
+            try:
+                steps.append(_step(text.lstrip()))
+            except ScriptError as error:
+                raise ScriptError(f"step {text.strip()!r}: {error}") from None
+    return steps
 
 
 def seconds(text: str) -> float:
@@ -94,20 +101,20 @@ def _step(text: str) -> Step:
         return Step("flood", number=size_bytes(word))
     if verb in ("exit", "signal"):
         if not word.isdecimal():
-            raise ScriptError(f"{text.strip()!r}: {verb} wants a number")
+            raise ScriptError(f"{verb} wants a number")
         return Step(verb, number=int(word))
     if verb in _BARE and not word:
         return Step(verb)
-    raise ScriptError(f"{text.strip()!r} is no step of a script")
+    raise ScriptError("is unknown")
 
 
 def _acpi(words: str) -> Step:
     word, _, rest = words.partition(" ")
     if word not in _BUTTONS or (bool(rest) != (word in ("slow", "press"))):
-        raise ScriptError(f"'acpi {words}': acpi is one of on, off, ignore, reboot, slow DURATION, press NUMBER")
+        raise ScriptError("acpi is one of on, off, ignore, reboot, slow DURATION, press NUMBER")
     if word == "press":
         if not rest.strip().isdecimal():
-            raise ScriptError(f"'acpi {words}': press wants a number")
+            raise ScriptError("press wants a number")
         return Step("acpi", word=word, number=int(rest))
     return Step("acpi", word=word, number=seconds(rest.strip()) if rest else 0)
 

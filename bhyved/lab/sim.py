@@ -20,8 +20,8 @@ _ENDS = {"reboot": REBOOT, "poweroff": POWEROFF, "halt": HALT, "triple-fault": T
 _CONSOLE = "com1"
 _FOREVER = float("inf")
 _FLOOD_BYTES = 16384
-#: How long a flood waits for a reader before it gives a piece up. A real guest's UART is slow, which gives a reader time; this is no UART.
-_READER_S = 0.005
+#: How long output waits for a reader who does read before it is lost. A real guest's UART is so slow that a reader keeps up; this is none.
+_READER_S = 0.2
 _FLOOD_LINE = b"the quick brown fox jumps over the lazy dog 0123456789\r\n"
 
 
@@ -41,8 +41,7 @@ class Sim(Engine):
         self._wakes_at = 0.0  # the present step lasts until then
         self._flood_bytes = 0
         self._unsent = b""
-        self._give_up_at = 0.0
-        self._patience_s = _READER_S
+        self._gives_up_at = time.monotonic() + _READER_S  # the output that the line has not taken by then is lost
         self._spins = False
         self._line = b""
         self._at_line_start = True
@@ -55,7 +54,7 @@ class Sim(Engine):
     def wait_s(self) -> float | None:
         if self._spins or self._outcome is not None:
             return 0
-        until = min(self._wakes_at, self._off_at, self._give_up_at if self._unsent else _FOREVER)
+        until = min(self._wakes_at, self._off_at, self._gives_up_at if self._unsent else _FOREVER)
         if self._flood_bytes and not self._unsent:
             return 0
         return None if until == _FOREVER else max(0.0, until - time.monotonic())
@@ -137,26 +136,25 @@ class Sim(Engine):
                 self._write(f"{error}\r\n".encode())
 
     def _write(self, data: bytes) -> None:
-        """What does not fit is lost, as with a real UART's backend."""
-        if data and _CONSOLE in self._ports:
-            self._at_line_start = data.endswith(b"\n")
-            self._ports[_CONSOLE].put(data)
+        self._at_line_start = data.endswith(b"\n")
+        self._unsent += data
+        self._send(time.monotonic())
 
     def _pour(self, now: float) -> None:
-        """A piece of the flood. What is left of it is kept for a moment, for the reader to catch up."""
-        if not self._unsent and self._flood_bytes:
-            lines = _FLOOD_LINE * (_FLOOD_BYTES // len(_FLOOD_LINE))
-            self._unsent = lines[: self._flood_bytes]
-            self._flood_bytes -= len(self._unsent)
-            self._give_up_at = now + self._patience_s
+        """The next piece of the flood."""
+        self._send(now)
+        if self._flood_bytes and not self._unsent:
+            piece = (_FLOOD_LINE * (_FLOOD_BYTES // len(_FLOOD_LINE)))[: self._flood_bytes]
+            self._flood_bytes -= len(piece)
+            self._write(piece)
+
+    def _send(self, now: float) -> None:
+        """What the line takes; the rest is kept for a moment, if somebody has been reading lately, and is lost then."""
         if not self._unsent:
             return
         taken = self._ports[_CONSOLE].put(self._unsent) if _CONSOLE in self._ports else 0
         self._unsent = self._unsent[taken:]
-        self._at_line_start = True
         if taken:
-            self._patience_s = _READER_S
-            self._give_up_at = now + _READER_S
-        elif now >= self._give_up_at:
+            self._gives_up_at = now + _READER_S
+        if now >= self._gives_up_at:
             self._unsent = b""
-            self._patience_s = 0  # nobody reads: the next pieces are lost at once

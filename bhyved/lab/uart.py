@@ -78,8 +78,8 @@ class TcpPort:
         return -1 if self._client is None else self._client.fileno()
 
     def fds(self) -> tuple[int, ...]:
-        """The listener, and the client if there is one."""
-        return (self._listener.fileno(),) if self._client is None else (self._listener.fileno(), self._client.fileno())
+        """The client, if there is one, and then the listener: who has gone makes room first."""
+        return (self._listener.fileno(),) if self._client is None else (self._client.fileno(), self._listener.fileno())
 
     def take(self, fd: int) -> bytes:
         """What the client typed; a new client is let in or turned away."""

@@ -37,7 +37,7 @@ class Console:
         deadline = time.monotonic() + PATIENCE_S
         while text not in self.printed:
             ready, _, _ = select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"no {text!r}, but {self.printed!r}"
+            assert ready, f"no {text!r}, but at last {self.printed[-400:]!r}"
             self.printed += os.read(self._fd, 65536).decode(errors="replace")
         return self.printed
 

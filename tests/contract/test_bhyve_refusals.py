@@ -79,7 +79,7 @@ ABSENT = "Device emulation initialization error: No such file or directory\n"
         ({"bootvars": "/dev/null"}, "Invalid bootrom variable size 0\n"),
         ({"pci__1__4__0__device": "virtio-rnd"}, "MPtable is incompatible with multiple PCI hierarchies.\n"),
         ({"lab__setup_fails": "", "lab__setup-fails": "4 VM exit on HLT not supported"}, "VM exit on HLT not supported\n"),
-        ({"lab__script": "dance"}, "bhyve: lab.script: 'dance' is no step of a script\n"),
+        ({"lab__script": "dance"}, "bhyve: lab.script: step 'dance': is unknown\n"),
     ],
     ids=lambda value: value.partition("\n")[0] if isinstance(value, str) else "",
 )
