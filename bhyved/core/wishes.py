@@ -254,7 +254,8 @@ def set_hold_pending(life: Life, event: SetHold, now: float) -> Answer:
     if life.phase is Phase.WAITING:
         life.actions.append(DROP_TURN)
     life.hold = event.hold
-    return life.enter(Phase.HELD, life.frozen_text(life.reason))
+    reason = life.frozen_text(life.reason)
+    return life.enter_cleaning(policy.HoldFor(reason), now) if life.dirty else life.enter(Phase.HELD, reason)
 
 
 def release(life: Life, event: Release, now: float) -> Answer:
