@@ -420,7 +420,7 @@ class VmDriver:
             uptime_s=uptime_s,
             decision=self.life.decision,
             stderr=outcome.stderr,
-            console=hub.tail(runs.CONSOLE_LINES) if hub is not None else "",
+            console=hub.tail(runs.CONSOLE_LINES, of_run=True) if hub is not None else "",
         )
         self._around.journal.add_run(record)
         self._tell(
@@ -537,20 +537,17 @@ class VmDriver:
                 self._run = None
                 self._compare()
         self._waiting_for = self._waiting_for if life.phase is Phase.WAITING else ""
+        by, deadline_s = getattr(event, "by", ""), None if life.deadline is None else round(life.deadline - now, 3)
         _log.info(
             type(event).__name__,
             vm=self.name,
             phase=str(life.phase),
             was=str(was),
-            reason=life.reason,
-            by=getattr(event, "by", None) or None,
-            deadline_s=None if life.deadline is None else round(life.deadline - now, 3),
+            **_said(reason=life.reason, by=by, deadline_s=deadline_s),
         )
         self._keep()
         self.publish()
         if life.phase is not was:
-            deadline_s = None if life.deadline is None else round(life.deadline - now, 3)
-            by = getattr(event, "by", "")
             self._around.events.tell(
                 "phase", vm=self.name, phase=life.phase, reason=life.reason, by=by, was=str(was), deadline_s=deadline_s
             )
@@ -562,7 +559,7 @@ class VmDriver:
 
     def _tell(self, event: str, reason: str = "", *, by: str = "", **data: str | int | float | bool | None) -> None:
         level = _log.warning if event.endswith(("-failed", "-timeout", "warning")) else _log.info
-        level(event, vm=self.name, reason=reason or None, **data)
+        level(event, vm=self.name, **_said(reason=reason, **data))
         self._around.events.tell(event, vm=self.name, phase=None, reason=reason, by=by, **data)
 
     async def _hook(self, moment: str) -> None:
@@ -674,6 +671,11 @@ class VmDriver:
                 saved, trouble = record, ""
             self._saving = False
             self._save_done.set()
+
+
+def _said(**words: str | float | bool | None) -> dict[str, str | float | bool]:
+    """The words of a log line that say something."""
+    return {key: value for key, value in words.items() if value is not None and value != ""}
 
 
 def event_is_auto(event: lifecycle.Start | lifecycle.Restart) -> bool:

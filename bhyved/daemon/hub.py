@@ -168,9 +168,10 @@ class ConsoleHub:
         await self._pump.flushed()
         return not self._book.problem
 
-    def tail(self, lines: int) -> str:
-        """The last lines as plain text, for run records and `why`."""
-        data = b"".join(piece.data for piece in self._ring.read(self._ring.line_offset(lines)))
+    def tail(self, lines: int, *, of_run: bool = False) -> str:
+        """The last lines as plain text, for run records and the page; `of_run`: none from before the present run."""
+        since = self._ring.line_offset(lines)
+        data = b"".join(piece.data for piece in self._ring.read(max(since, self._ring.run_start) if of_run else since))
         return plain(decode(data)).rstrip("\n")
 
     # --- what waits ----------------------------------------------------------------------------------------------------------
