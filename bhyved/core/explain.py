@@ -71,7 +71,7 @@ def span(seconds: float) -> str:
         return str(Duration(round(max(0.0, seconds), 1)))
     whole = round(seconds)
     for unit_s in (86_400, 3600, 60):
-        if whole >= 2 * unit_s:
+        if whole >= unit_s:
             smaller_s = {86_400: 3600, 3600: 60, 60: 1}[unit_s]
             return str(Duration(whole // smaller_s * smaller_s))
     return str(Duration(whole))
@@ -85,12 +85,12 @@ _Said = tuple[list[str], str]
 def _down(case: Case) -> _Said:
     status = case.status
     said = [_with_reason(f"{case.name} has been down for {case.phase_for}", status.reason)]
-    if status.desired is Desired.UP:
-        said.append(
-            "bhyved is stopping its guests: it comes up again when bhyved starts"
-            if case.closing
-            else "it is wished up, but nothing starts it now"
-        )
+    if status.desired is Desired.UP and case.drain is not None:
+        said.append("it comes up again when the drain is over")
+    elif status.desired is Desired.UP and case.closing:
+        said.append("bhyved is stopping its guests: it comes up again when bhyved starts")
+    elif status.desired is Desired.UP:
+        said.append("it is wished up, but nothing starts it now")
     elif status.autostart:
         said.append("it stays down until somebody starts it, or until the host boots again: autostart is on")
     else:
@@ -240,7 +240,7 @@ def _remarks(case: Case) -> Iterator[str]:
         until = f" until {hold.until_at:%Y-%m-%d %H:%M:%S} UTC" if hold.until_at is not None else ""
         yield f"{_with_reason(f'automation is held by {hold.by}{until}', hold.reason)}; when it ends, nothing starts it again"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
-        yield _with_reason(f"the host is drained by {case.drain.by}: no guest is started by itself", case.drain.reason)
+        yield _with_reason(f"the host is drained by {case.drain.by}, no guest is started", case.drain.reason)
     pending = tuple(change for change in case.changes if change.effect is not Effect.LIVE)
     if case.spec is None:
         yield "its file has gone: it goes on as it is"

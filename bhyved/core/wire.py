@@ -112,7 +112,7 @@ class ReloadParams(Params, frozen=True, kw_only=True):
 
 
 class DrainParams(Params, frozen=True, kw_only=True):
-    """`daemon.drain`: start nothing by itself."""
+    """`daemon.drain`: stop every guest and start none, or take that back."""
 
     on: bool
     reason: Remark = ""
@@ -142,7 +142,7 @@ class You(Result, frozen=True, kw_only=True):
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """Nothing is started by itself: by whom, why, and until when (UTC; None: until switched off)."""
+    """Every guest is stopped and none is started: by whom, why, and until when (UTC; None: until switched off)."""
 
     by: str
     reason: str = ""

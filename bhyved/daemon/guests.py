@@ -71,7 +71,7 @@ class Guests(Protocol):
     def drain(self) -> Drain | None: ...
 
     def set_drain(self, drain: Drain | None) -> None:
-        """Start nothing by itself, or go on. Its end, if it has one, is the guests' business too."""
+        """Stop every guest and start none; None: start again those that are wished up. Its end, if it has one, is kept here too."""
 
     def now(self) -> float:
         """The monotonic clock of statuses."""

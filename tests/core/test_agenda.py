@@ -1,0 +1,94 @@
+"""The boot of a host and its shutdown, laid out."""
+
+import pytest
+
+from bhyved.core import agenda
+from bhyved.core.ladder import climb
+from bhyved.core.spec import Order, Ready, Stop, VmSpec
+from bhyved.core.turns import Pace
+from bhyved.core.units import Duration
+
+PACE = Pace(parallel=2, gap_s=2.0)
+
+
+def guest(name: str, **tables: object) -> VmSpec:
+    timeout_s = tables.pop("timeout_s", 60)
+    return VmSpec(name=name, stop=Stop(timeout=Duration(timeout_s)), **tables)
+
+
+def among(*specs: VmSpec) -> dict[str, VmSpec]:
+    return {spec.name: spec for spec in specs}
+
+
+def test_a_boot_is_the_order_of_the_autostart_guests():
+    """Each with what it waits for, and until when at most."""
+    ready = Ready(console="login:", timeout=Duration(30))
+    plan = agenda.boot(
+        among(
+            guest("web1", order=Order(after=("db1",), requires=("nfs1",))),
+            guest("db1", order=Order(ready=ready)),
+            guest("nfs1", autostart=False),
+        ),
+        PACE,
+    )
+
+    assert plan.text.splitlines() == [
+        "2 guests start, 2 at a time, 2s apart",
+        "  1. db1",
+        "  2. web1 after db1, when it is ready or after 30s; nfs1, which does not start by itself",
+    ]
+    assert plan.steps[1].after == ("db1", "nfs1")
+    assert plan.fits
+
+
+def test_nothing_to_boot():
+    """A host without autostart says so."""
+    assert agenda.boot(among(guest("a", autostart=False)), PACE).text == "no guest has autostart\n"
+
+
+def test_a_shutdown_is_the_reverse_and_takes_the_longest_chain():
+    """Guests that depend on nobody stop together; one that others need waits for their end."""
+    plan = agenda.shutdown(
+        among(guest("db1", timeout_s=28), guest("web1", timeout_s=14, order=Order(after=("db1",))), guest("x", timeout_s=7)), 70
+    )
+
+    steps = {step.name: step for step in plan.steps}
+    assert [step.name for step in plan.steps][-1] == "db1"
+    assert (steps["web1"].at_s, steps["x"].at_s) == (0.0, 0.0)
+    assert steps["db1"].at_s == steps["web1"].up_to_s == pytest.approx(20.0)
+    assert steps["db1"].up_to_s == pytest.approx(60.0)
+    assert plan.needs_s == pytest.approx(60.0)
+    assert plan.fits
+    assert "every guest gets its time" in plan.text
+
+
+def test_a_shutdown_that_does_not_fit_says_what_to_set():
+    """The sentence names both settings that decide."""
+    plan = agenda.shutdown(among(guest("a", timeout_s=300)), 85.0)
+
+    assert not plan.fits
+    assert plan.needs_s == 320.0
+    assert "rcshutdown_timeout and kern.init_shutdown_timeout" in plan.text
+
+
+@pytest.mark.parametrize("timeout_s", [1, 20, 46, 47, 60, 300])
+def test_what_is_needed_is_what_the_ladder_keeps(timeout_s):
+    """With exactly the time that is called needed a guest gets its whole grace, with a little less it does not."""
+    needed = agenda.shutdown(among(guest("a", timeout_s=timeout_s)), None).needs_s
+    stop = Stop(timeout=Duration(timeout_s))
+
+    assert climb(stop, 0.0, end_at=needed + 0.1).force_at == pytest.approx(timeout_s, abs=0.1)
+    assert climb(stop, 0.0, end_at=needed - 0.5).force_at < timeout_s - 0.1
+
+
+def test_the_first_of_a_chain_decides_how_long_it_takes():
+    """Guests in a row share evenly, so a long one before short ones needs more than the sum."""
+    plan = agenda.shutdown(among(guest("db1", timeout_s=7), guest("web1", timeout_s=70, order=Order(after=("db1",)))), None)
+
+    assert plan.needs_s == pytest.approx(180.0)
+
+
+def test_nothing_to_stop_fits():
+    """Without guests there is nothing that could not fit."""
+    assert agenda.shutdown({}, 0.0).fits
+    assert agenda.shutdown(among(guest("a")), None).fits
