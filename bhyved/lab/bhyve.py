@@ -85,6 +85,8 @@ class _Bhyve:
             memory_bytes = options.memory_bytes(tree.get("memory.size") or "")
         except ValueError:
             raise errx(EX_USAGE, f"invalid memsize '{tree.get('memory.size')}'") from None
+        if tree.has_node("domains") and not tree.flag("acpi_tables", default=False):
+            raise errx(EX_USAGE, "NUMA emulation requires ACPI")
         bootrom, variables = firmware.files(tree, settings)
         self._node = Node(self._root, self._line.name)
         self._open_node(has_bootrom=bootrom is not None)

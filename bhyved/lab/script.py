@@ -11,6 +11,7 @@
     sleep 1s             a pause, in which the guest listens
     wait                 for ever
     reboot  poweroff  halt  triple-fault
+    stderr TEXT          a line of bhyve's own, on its stderr
     exit N  signal N     the end of bhyve itself
     flood 4MiB           lines of text, as fast as the other side reads; if it does not read, they are lost
     spin                 one CPU at 100 %, the rest of the guest dead: no console, no button
@@ -32,7 +33,7 @@ class ScriptError(ValueError):
 
 
 class Step:
-    """One step. `text` of print, `word` of acpi; `number` is seconds, bytes, presses, a status or a signal, as the verb has it."""
+    """One step. `text` of print and stderr, `word` of acpi; `number` of seconds, bytes, presses, a status or a signal."""
 
     __slots__ = ("number", "text", "verb", "word")
 
@@ -91,8 +92,8 @@ def _step(text: str) -> Step:
     verb, _, rest = text.partition(" ")
     word = rest.strip()
     verb = verb.rstrip()
-    if verb == "print":
-        return Step("print", text=_unescaped(rest))
+    if verb in ("print", "stderr"):
+        return Step(verb, text=_unescaped(rest))
     if verb in ("boot", "sleep"):
         return Step(verb, number=seconds(word or "0"))
     if verb == "acpi":

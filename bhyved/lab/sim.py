@@ -10,6 +10,7 @@ import time
 
 from bhyved.lab.channel import Channel
 from bhyved.lab.engine import HALT, POWEROFF, REBOOT, TRIPLE_FAULT, Engine
+from bhyved.lab.freebsd import warn
 from bhyved.lab.script import ScriptError, Step, size_bytes
 
 TYPE_CHECKING = False
@@ -113,6 +114,8 @@ class Sim(Engine):
             self._wakes_at = _FOREVER
         elif step.verb == "print":
             self._write((b"" if self._at_line_start else b"\r\n") + step.text.encode())
+        elif step.verb == "stderr":
+            warn(step.text)
         elif step.verb == "acpi":
             self._button, self._button_number, self._presses = step.word, step.number, 0
         elif step.verb == "flood":

@@ -176,6 +176,23 @@ def test_a_power_off_destroys_the_node_only_when_it_is_told_to(lab: Lab, engine:
     assert not lab.has_node()
 
 
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("stderr bhyve: vm_setup_pptdev_msi: Device busy; exit 1", 1),
+        ("stderr vm exit[0]; signal 6", -signal.SIGABRT),
+        ("stderr vmexit_suspend: invalid reason 9; exit 100", 100),
+        ("stderr vm_loop: unexpected exitcode 0x99; exit 4", 4),
+    ],
+)
+def test_a_run_may_end_in_any_way_with_any_words(lab: Lab, script: str, status: int) -> None:
+    """For ends that no guest of the lab can bring about (contract 1.7.2, 1.7.5)."""
+    bhyve = lab.start(lab__script=script)
+
+    assert bhyve.ended() == status
+    assert bhyve.said() == script.partition("; ")[0].removeprefix("stderr ") + "\n"
+
+
 def test_a_stopped_bhyve_sees_a_forced_end_only_when_it_is_continued(lab: Lab, engine: str) -> None:
     """SIGSTOP is a crude pause, in which --force-poweroff is missed (contract 8.10)."""
     bhyve = up(lab, engine)

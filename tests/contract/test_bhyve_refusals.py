@@ -217,6 +217,14 @@ def test_main_has_so_many_vms_and_no_more(lab: Lab) -> None:
     assert second.said() == "bhyve: vm_openf: Cannot allocate memory\n"
 
 
+def test_numa_needs_acpi(lab: Lab) -> None:
+    """Status 64, though it is no matter of the command line's form."""
+    lab.settle(release="main")
+    bhyve = lab.start(acpi_tables="false", domains__0__size="16M", domains__0__cpus="0")
+
+    assert (bhyve.ended(), bhyve.said()) == (64, "bhyve: NUMA emulation requires ACPI\n")
+
+
 def test_firmware_needs_an_unrestricted_guest(lab: Lab) -> None:
     """Old Intel CPUs have none."""
     lab.settle(unrestricted_guest=False)
