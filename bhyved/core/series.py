@@ -100,6 +100,12 @@ GUEST_METRICS: tuple[Metric, ...] = (
         "Whether the kernel does not let the guest's process or node go.",
         lambda seen: int(seen.status.stuck),
     ),
+    Single(
+        "bhyved_vm_orphaned",
+        "gauge",
+        "Whether the guest's file has gone while the guest goes on.",
+        lambda seen: int(seen.status.orphaned),
+    ),
     Fixed(
         "bhyved_vm_restarts_total",
         "counter",
