@@ -46,7 +46,7 @@ def boot(specs: Mapping[str, VmSpec], pace: Pace) -> Agenda:
             f"{first}, which does not start by itself" for first in after if first not in starting and first in specs[name].order.requires
         ]
         steps.append(Step(name=name, after=after, text=f"{name} after {'; '.join(waits)}" if waits else name))
-    head = f"{len(steps)} guests start, {pace.parallel} at a time, {Duration(pace.gap_s)} apart"
+    head = f"{_guests(len(steps), 'starts', 'start')}, {pace.parallel} at a time, {Duration(pace.gap_s)} apart"
     return Agenda(text=_text(head if steps else "no guest has autostart", steps), steps=tuple(steps))
 
 
@@ -86,13 +86,17 @@ def _needed_s(timeout_s: float) -> float:
 def _verdict(count: int, needs_s: float, budget_s: float | None, *, fits: bool) -> str:
     if not count:
         return "no guest would have to be stopped"
-    head = f"{count} guests stop within {Duration(round(needs_s))} if each takes as long as it may"
+    head = f"{_guests(count, 'stops', 'stop')} within {Duration(round(needs_s))} at the latest"
     if budget_s is None:
         return head
     given = Duration(round(budget_s))
     if fits:
         return f"{head}; the host gives {given}: every guest gets its time"
     return f"{head}, but the host gives {given}: timeouts are cut short; set rcshutdown_timeout and kern.init_shutdown_timeout higher"
+
+
+def _guests(count: int, one: str, many: str) -> str:
+    return f"1 guest {one}" if count == 1 else f"{count} guests {many}"
 
 
 def _text(head: str, steps: list[Step]) -> str:

@@ -23,9 +23,9 @@ _RISING = frozenset({Phase.WAITING, Phase.PREPARING, Phase.LOADING, Phase.STARTI
 
 
 def look(until: Until, after_run: str | None, begun_in: str, status: VmStatus | None) -> Verdict:
-    """`after_run`: as the client gave it. `begun_in`: the run there was when it asked. No status: the guest is no longer there."""
+    """`after_run`: as the client gave it. `begun_in`: the first run seen since it asked. No status: the guest is no longer there."""
     if until == "down":
-        return _down(begun_in if after_run is None else after_run, status)
+        return _down(after_run or begun_in, status)
     if status is None or status.phase in (Phase.HELD, Phase.BACKOFF, Phase.DOWN):
         return Verdict.NEVER
     if status.phase is not Phase.UP or status.run == after_run:
@@ -40,5 +40,5 @@ def _down(run: str, status: VmStatus | None) -> Verdict:
         return Verdict.NEVER if status.stuck else Verdict.MET
     if status.phase is Phase.BACKOFF:
         return Verdict.NEVER
-    again = status.desired is Desired.UP and status.phase in _RISING and status.run != run
+    again = status.desired is Desired.UP and status.phase in _RISING and bool(run) and status.run != run
     return Verdict.NEVER if again else Verdict.NOT_YET

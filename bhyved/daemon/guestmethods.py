@@ -210,6 +210,7 @@ class GuestMethods:
             while True:
                 generation = board.generation
                 status = board.get(params.name)
+                begun_in = begun_in or self._run(params.name)  # a guest that was about to start had none yet
                 verdict = waiting.look(params.until, params.after_run, begun_in, status)
                 met = verdict is Verdict.MET
                 if verdict is not Verdict.NOT_YET:

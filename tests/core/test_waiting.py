@@ -58,6 +58,8 @@ def test_a_guest_that_comes_up_again_will_not_be_down():
         assert look("down", None, "r1", status(phase, run="r2", desired=Desired.DOWN)) is NOT_YET
     assert look("down", "r2", "r1", status("up", run="r2")) is NOT_YET
     assert look("down", None, "r1", status("stopping", run="r2")) is NOT_YET
+    assert look("down", None, "", status("waiting", run="")) is NOT_YET
+    assert look("down", "", "r1", status("up", run="r1")) is NOT_YET
 
 
 def test_a_stuck_guest_is_not_down():

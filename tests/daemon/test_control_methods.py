@@ -183,6 +183,20 @@ async def test_wait_meets_gives_up_or_runs_out_of_time(tmp_path):
     assert (gone["met"], gone["phase"], gone["reason"]) == (True, None, "the guest is no longer there")
 
 
+async def test_a_guest_that_is_just_starting_can_be_waited_down(tmp_path):
+    """The run that begins meanwhile is the one whose end is waited for; only one after it is another."""
+    async with served(tmp_path, guest("a")) as daemon, daemon.client() as client:
+        daemon.guests.show("a", phase=Phase.WAITING, desired=Desired.UP)
+        await client.ask("vm.wait", "down", name="a", until="down")
+        for changes in ({"phase": Phase.PREPARING, "run": "r1"}, {"phase": Phase.UP}):
+            daemon.guests.show("a", **changes)
+            await client.call("daemon.info")
+        daemon.guests.show("a", phase=Phase.STARTING, run="r2", reason="the guest rebooted")
+        over = (await client.line())["result"]
+
+    assert (over["met"], over["timed-out"], over["reason"]) == (False, False, "the guest rebooted")
+
+
 async def test_why_explains_with_the_guests_it_waits_for(tmp_path):
     """Sentences, the newest runs and a hint."""
     async with served(tmp_path, guest("db1"), guest("web1", order=Order(requires=("db1",)))) as daemon, daemon.client() as client:
