@@ -15,7 +15,7 @@ import trio
 
 from bhyved.host.toolbox import Tools
 
-_PS = ("ps", "-axww", "-o", "pid=,command=")
+_PS = ("ps", "-axww", "-o", "pid,command")  # with the header line: behind `pid=` all the rest would be a header's text
 _PROGRAMS = ("bhyve", "bhyveload", "grub-bhyve")
 _TITLE = "bhyve: "
 _SUFFIX = " (bhyve)"  # ps puts the program's name behind a title (contract 8.2)
@@ -62,7 +62,7 @@ class Processes:
 
 
 def parse_ps(text: str) -> dict[int, str]:
-    """`ps -o pid=,command=` by pid."""
+    """`ps -o pid,command` by pid; the header has no number."""
     found = {}
     for line in text.splitlines():
         pid, _, command = line.strip().partition(" ")
@@ -83,5 +83,6 @@ def guest_of(command: str) -> str | None:
     if "bhyve" not in command:
         return None
     words = command.split()
-    # The program is the first word, or the second where an interpreter runs it; the name is the last (contract 1.1, 2.2, 2.3).
-    return words[-1] if len(words) > 1 and any(os.path.basename(word) in _PROGRAMS for word in words[:-1][:2]) else None
+    # The program is the first word, or the path that an interpreter runs; the name is the last (contract 1.1, 2.2, 2.3).
+    programs = (words[0], *(word for word in words[1:2] if word.startswith("/")))
+    return words[-1] if len(words) > 1 and any(os.path.basename(word) in _PROGRAMS for word in programs) else None

@@ -1,0 +1,73 @@
+"""What ps shows, and whose process it is."""
+
+from pathlib import Path
+
+import pytest
+
+from bhyved.core.errors import HostError
+from bhyved.host.processes import Processes, guest_of, has_title, parse_ps
+from tests.host.scripts import Scripts
+
+
+@pytest.mark.parametrize(
+    ("command", "guest"),
+    [
+        ("bhyve: web (bhyve)", "web"),
+        ("bhyve: web", "web"),
+        ("/usr/sbin/bhyve -k /var/run/bhyved/vm/web/bhyve.conf web", "web"),
+        ("bhyve -A -H -s 3,virtio-blk,/vm/db.img db", "db"),
+        ("bhyveload -c /dev/nmdm-web.1A -m 1G web", "web"),
+        ("/usr/local/sbin/grub-bhyve -M 1G web", "web"),
+        ("/bin/sh /lab/bin/bhyve -k x web", "web"),
+        ("/bin/sh -c trap '' TERM keeper ignore /r/pid /r/exit /usr/sbin/bhyve -k /r/bhyve.conf web", None),
+        ("grep bhyve web", None),
+        ("bhyvectl --vm=web --destroy", None),
+        ("bhyved: web", None),
+        ("bhyve", None),
+        ("[bhyve]", None),
+        ("", None),
+    ],
+)
+def test_whose_process(command: str, guest: str | None) -> None:
+    """A bhyve or a loader is its guest's, by title or by the last word of its argv; nothing else is anybody's."""
+    assert guest_of(command) == guest
+
+
+def test_the_whole_name_counts() -> None:
+    """A guest whose name begins like another's is another guest."""
+    assert [has_title(command, "web") for command in ("bhyve: web", "bhyve: web1", "bhyve: we", "xbhyve: web")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_table() -> None:
+    """Pids are set right-aligned; lines that begin with no pid are passed over."""
+    assert parse_ps("    1 /sbin/init\n 4711 bhyve: web (bhyve)\n   PID COMMAND\n\n 12\n") == {
+        1: "/sbin/init",
+        4711: "bhyve: web (bhyve)",
+        12: "",
+    }
+
+
+def test_looks_are_shared_while_they_are_fresh(tmp_path: Path) -> None:
+    """A look that is young enough serves again; one that must be newer than the question does not."""
+    scripts = Scripts(tmp_path)
+    scripts.write("ps", "echo '1 bhyve: web'")
+    processes = Processes(scripts.tools)
+
+    assert processes.look().guests == {"web": 1}
+    processes.look(60.0)
+    assert len(scripts.calls) == 1
+    processes.look()
+    assert len(scripts.calls) == 2
+
+
+def test_a_ps_that_fails_is_not_an_empty_host(tmp_path: Path) -> None:
+    """Without an answer nobody is declared dead."""
+    scripts = Scripts(tmp_path)
+    scripts.write("ps", "exit 1")
+    with pytest.raises(HostError, match="failed with exit status 1"):
+        Processes(scripts.tools).look()
