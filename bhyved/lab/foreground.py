@@ -222,7 +222,8 @@ class _Foreground:
             deadline = time.monotonic() + URL_S
             while time.monotonic() < deadline and self._ended is None and not self._stopping:
                 if self._url.exists():
-                    return self._url.read_text(encoding="utf-8").strip()
+                    url = self._url.read_text(encoding="utf-8").strip()
+                    return f"{url.rstrip('/')}/metrics" if url.startswith("http") else url
                 self._hear(_LOOK_S)
         return "off"
 

@@ -15,12 +15,17 @@ TOOLS = {
     "bhyveload": ("bhyveload", "main"),
     "grub-bhyve": ("grub_bhyve", "main"),
     "ifconfig": ("ifconfig", "main"),
+    "jail": ("jail", "jail"),
+    "jexec": ("jail", "jexec"),
+    "jls": ("jail", "jls"),
     "kldload": ("kld", "kldload"),
     "kldstat": ("kld", "kldstat"),
     "ps": ("ps", "main"),
     "sysctl": ("sysctl", "sysctl"),
     "sysrc": ("sysctl", "sysrc"),
     "freebsd-version": ("sysctl", "freebsd_version"),
+    "zfs": ("zfs", "main"),
+    "zpool": ("zfs", "zpool"),
 }
 
 # `os._exit` after a flush saves the interpreter's own clean-up. Whoever goes by SystemExit or a signal goes as usual.

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from bhyved.lab import launchers, state
+from bhyved.lab.datasets import Pool
 from bhyved.lab.netif import Net
 
 DIRECTORIES = ("etc", "etc/vm.d", "etc/template.d", "run", "db", "log", "dev", "lab", "share")
@@ -59,6 +60,8 @@ def boot(root: Path) -> None:
         bridge = net.create("bridge", _BRIDGE)
         bridge.up = True
         net.save(bridge)
+    pool = Pool(str(root))
+    pool.make_links(pool.volumes())
     (root / "lab" / "module").mkdir(exist_ok=True)
     (root / "lab" / "module" / "vmm").touch()
 

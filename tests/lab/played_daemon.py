@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(str(run / "control.sock"))
         control.listen()
-        (run / "metrics.url").write_text("http://127.0.0.1:1/metrics\n")
+        (run / "metrics.url").write_text("http://127.0.0.1:1\n")
         client, _ = control.accept()
         client.recv(4096)
         client.sendall(b'{"jsonrpc": "2.0", "id": 1, "result": {}}\n')
