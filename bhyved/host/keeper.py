@@ -46,25 +46,43 @@ class End(NamedTuple):
     at: datetime
 
 
+class Begin(NamedTuple):
+    """What the daemon wrote when it started the keeper."""
+
+    monotonic: float  # CLOCK_MONOTONIC
+    at: datetime
+    log_from: int  # where this process begins in NAME.bhyve.log
+
+
 class Trace:
-    """The files of one keeper: `PREFIXpid` and `PREFIXexit` in the guest's directory."""
+    """The files of one keeper: `PREFIXpid`, `PREFIXexit`, and of its start `PREFIXbegin`, in the guest's directory."""
 
     def __init__(self, directory: str, prefix: str = "") -> None:
         self.pid_path = f"{directory}/{prefix}pid"
         self.exit_path = f"{directory}/{prefix}exit"
+        self.begin_path = f"{directory}/{prefix}begin"
 
-    def allocate(self) -> None:
-        """Make both anew, blank. Raises HostError."""
-        for path in (self.pid_path, self.exit_path):
+    def allocate(self, monotonic: float, log_from: int) -> None:
+        """Make all anew, pid and exit blank. Raises HostError."""
+        begin = f"{monotonic:.6f} {log_from}\n".encode()
+        for path, content in ((self.begin_path, begin), (self.pid_path, _BLANKS), (self.exit_path, _BLANKS)):
             try:
                 self._unlink(path)  # a new file: the time of the old one is no end of this run
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 try:
-                    write_whole(fd, _BLANKS)
+                    write_whole(fd, content)
                 finally:
                     os.close(fd)
             except OSError as error:
                 raise HostError(f"{path}: {why(error)}") from None
+
+    def begin(self) -> Begin | None:
+        """When it was started; None where that cannot be read."""
+        first, _, second = _line(self.begin_path).partition(b" ")
+        try:
+            return Begin(float(first), datetime.fromtimestamp(os.stat(self.begin_path).st_mtime, UTC), int(second))
+        except (OSError, ValueError):
+            return None
 
     def exists(self) -> bool:
         """Whether a start has got as far as these files."""
@@ -86,7 +104,7 @@ class Trace:
 
     def remove(self) -> None:
         """Forget it."""
-        for path in (self.pid_path, self.exit_path):
+        for path in (self.exit_path, self.pid_path, self.begin_path):
             self._unlink(path)
 
     @staticmethod
@@ -96,7 +114,12 @@ class Trace:
 
 
 def _number(path: str) -> int | None:
-    """The number on the first line, which is complete only with its newline."""
+    line = _line(path)
+    return int(line) if line.isdigit() else None
+
+
+def _line(path: str) -> bytes:
+    """The first line of a small file, which is complete only with its newline; b'' where there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -104,9 +127,9 @@ def _number(path: str) -> int | None:
         finally:
             os.close(fd)
     except OSError:
-        return None
+        return b""
     line, newline, _ = text.partition(b"\n")
-    return int(line) if newline and line.isdigit() else None
+    return line if newline else b""
 
 
 def spawn_keeper(

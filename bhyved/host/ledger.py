@@ -49,13 +49,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     boot: str
     by: str
     began_at: datetime
-    started: float | None = None  # CLOCK_MONOTONIC, when bhyve (or its loader) was started
-    started_at: datetime | None = None
     install: bool = False
     first: bool = False
     resume: str = ""
     log_from: int = 0  # where this run begins in NAME.bhyve.log
-    stage_from: int = 0  # where bhyve, or its loader, begins there
     taps: dict[str, Tap] = {}  # by card
     leftover: tuple[Tap, ...] = ()  # of the run before, to be destroyed
     macs: tuple[str, ...] = ()
@@ -75,8 +72,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 def spec_text(spec: VmSpec) -> str:
-    """A spec for `Ledger.spec`: complete, since a later version may have other defaults."""
-    return msgspec.json.encode(spec, enc_hook=enc_hook).decode()
+    """A spec for `Ledger.spec`: complete, since a later version may have other defaults; without what ends a literal string of TOML."""
+    return msgspec.json.encode(spec, enc_hook=enc_hook).decode().replace("'", "\\u0027").replace("\x7f", "\\u007f")
 
 
 class Ledgers:
@@ -134,7 +131,9 @@ class Ledgers:
     def put(self, name: str, ledger: Ledger) -> None:
         """Write it down. Raises HostError, and then the old one stands."""
         path = self.path(name)
-        text = tomli_w.dumps(msgspec.to_builtins(ledger, builtin_types=(datetime,), enc_hook=enc_hook))
+        table = msgspec.to_builtins(ledger, builtin_types=(datetime,), enc_hook=enc_hook)
+        # As a literal string, which takes JSON as it is: a quarter of a millisecond of escaping less.
+        text = f"spec = '{table.pop('spec', '')}'\n{tomli_w.dumps(table)}"
         try:
             fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:

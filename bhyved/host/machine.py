@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 import trio
@@ -78,38 +77,39 @@ class GuestMachine:
             return None
         self._let_go()
         self._watch = watch
-        self._stage = self._stage_found(is_held)
+        self._stage = self._stage_found(is_held=is_held, may_live=is_held or watch is None)
         self._is_over = False
-        self._pid = self._trace_pid() or (self._search() if is_held else None)
+        self._pid = self._trace_pid() or (self._search(_IDENTITY_AGE_S) if is_held else None)
         self._log_from = ledger.log_from if ledger else self._log.size()
+        trace = self._traces.get(self._stage)
+        begin = trace.begin() if trace is not None else None
+        started, started_at = (begin.monotonic, begin.at) if begin is not None else (None, None)
+        found = Found(run="", by="", stage=self._stage, spec=None, pid=self._pid, started=started, started_at=started_at)
         if ledger is None:
-            return Found(run="", by="", stage=self._stage, spec=None, pid=self._pid, started=None, started_at=None)
-        return Found(
+            return found
+        return msgspec.structs.replace(
+            found,
             run=ledger.run,
             by=ledger.by,
-            stage=self._stage,
             spec=ledger.started_spec(),
-            pid=self._pid,
-            started=ledger.started,
-            started_at=ledger.started_at,
             taps=tuple(tap.name for tap in ledger.taps.values()),
             vnc=ledger.vnc,
             install=ledger.install,
         )
 
-    def _stage_found(self, is_held: bool) -> Stage:
+    def _stage_found(self, *, is_held: bool, may_live: bool) -> Stage:
         """How far the run has come, by the files of its keepers."""
         for stage in (Stage.RUNNING, Stage.LOADING):
             trace = self._traces[stage]
             # Blank files and nobody at work: the daemon was killed before it could spawn the keeper.
             if trace.exists() and (is_held or trace.pid() is not None or trace.end() is not None):
                 return stage
-        return Stage.RUNNING if self._search() is not None else Stage.PREPARING
+        return Stage.RUNNING if may_live and self._search(_IDENTITY_AGE_S) is not None else Stage.PREPARING
 
-    def _search(self) -> int | None:
+    def _search(self, max_age_s: float = 0.0) -> int | None:
         """The guest's process by what ps shows, where nothing else tells."""
         try:
-            return self._site.processes.look().guests.get(self._name)
+            return self._site.processes.look(max_age_s).guests.get(self._name)
         except HostError:
             return None
 
@@ -179,10 +179,7 @@ class GuestMachine:
             self._watch = self._liveness.watch()
             if self._watch is None:
                 raise HostError(f"{self._liveness.path} has been removed")
-            trace.allocate()
-            started, started_at = time.monotonic(), datetime.now(UTC)
-            ledger = msgspec.structs.replace(ledger, started=started, started_at=started_at, stage_from=self._log.size(), leftover=())
-            self._site.ledgers.put(self._name, ledger)
+            trace.allocate(time.monotonic(), self._log.size())
             self._keeper = spawn_keeper(
                 argv,
                 trace,
@@ -259,12 +256,12 @@ class GuestMachine:
         if self._stage is Stage.RUNNING and end is not None and end.status in _NODE_TELLS:
             with contextlib.suppress(HostError):
                 node_present = self._site.vmm.exists(self._name)
-        ledger = self._ledger
+        begin = trace.begin() if trace is not None else None
         return Outcome(
             stage=self._stage,
             status=end.status if end is not None else None,
             pid=self._pid,
-            stderr=self._log.since(ledger.stage_from) if ledger is not None else "",
+            stderr=self._log.since(begin.log_from) if begin is not None else "",
             node_present=node_present,
             at=end.at if end is not None else None,
         )

@@ -117,7 +117,7 @@ class Preparation:
         return {tap.name for _, ledger in self._site.ledgers.others(self._name) for tap in (*ledger.taps.values(), *ledger.leftover)}
 
     def _first_ledger(self, assigned: Assigned, wanted: cards.Cards, found: Backing) -> Ledger:
-        order, before, size = self._order, self._before, self._log.size()
+        order, before = self._order, self._before
         sockets = [str(console.path or assigned.sockets[console.name]) for console in self._spec.virtio_console]
         if assigned.vnc.startswith("unix:"):
             sockets.append(assigned.vnc.removeprefix("unix:"))
@@ -130,8 +130,7 @@ class Preparation:
             install=order.install,
             first=order.first,
             resume=order.resume,
-            log_from=size,
-            stage_from=size,
+            log_from=self._log.size(),
             taps=wanted.wanted,
             leftover=(*wanted.leftover, *(before.leftover if before else ())),
             macs=tuple(assigned.macs.values()),
@@ -153,6 +152,8 @@ class Preparation:
         taps = self._site.taps
         for tap in self._ledger.leftover:
             await taps.destroy(tap.name, tap.description, pass_fd=self._alive)
+        if self._ledger.leftover:
+            self._note(msgspec.structs.replace(self._ledger, leftover=()))
 
         def chosen(identity: str, tap: Tap) -> None:
             self._note(msgspec.structs.replace(self._ledger, taps={**self._ledger.taps, identity: tap}))

@@ -41,7 +41,7 @@ class Post:
 
     def keep(self, *argv: str, ignore_term: bool = True, consoles: tuple[int, ...] = ()) -> int:
         """Start one; returns the keeper's pid."""
-        self.trace.allocate()
+        self.trace.allocate(1.5, 7)
         alive = self.liveness.open_writer()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
@@ -146,6 +146,20 @@ async def test_the_child_may_have_the_default_for_sigterm(post: Post, sh: str, t
     assert post.status == 143
 
 
+async def test_a_keeper_whose_child_has_the_default_still_waits(post: Post, sh: str, tmp_path: Path) -> None:
+    """SIGTERM to a keeper alone is no end of its child: the status that is written down is the child's, when it ends."""
+    keeper = post.keep_sh(f"trap 'exit 6' USR1; : >{tmp_path}/ready; read never <>{post.never}", ignore_term=False)
+    with ended(keeper):
+        await until((tmp_path / "ready").exists)
+        child = await post.child()
+        with ended(child):
+            os.kill(keeper, signal.SIGTERM)
+            os.kill(child, signal.SIGUSR1)
+            reap(keeper)
+
+    assert post.status == 6
+
+
 LOOK = """
 import json, os, sys
 fds = {}
@@ -198,6 +212,18 @@ def test_a_session_of_its_own(post: Post, sh: str) -> None:
     assert post.log.read_text() == f"{keeper}\n"
 
 
+def test_the_beginning(post: Post) -> None:
+    """The next daemon learns when the process was started and where its output begins; a file cut short tells nothing."""
+    post.trace.allocate(1234.5, 77)
+    begin = post.trace.begin()
+    assert begin is not None
+    assert (begin.monotonic, begin.log_from) == (1234.5, 77)
+    assert begin.at.timestamp() == pytest.approx(Path(post.trace.begin_path).stat().st_mtime)
+    Path(post.trace.begin_path).write_text("1234.5 7")
+
+    assert post.trace.begin() is None
+
+
 async def test_the_pid_is_told_twice(post: Post, sh: str) -> None:
     """The child's pid is in its file, and as a line in the FIFO for whoever waits there."""
     heard: list[bytes] = []
@@ -216,7 +242,7 @@ async def test_the_pid_is_told_twice(post: Post, sh: str) -> None:
 
 def test_blank_files_are_neither_a_pid_nor_an_end(post: Post) -> None:
     """What the daemon allocates before the start says nothing yet; a number without its newline is not complete."""
-    post.trace.allocate()
+    post.trace.allocate(1.5, 7)
     assert (post.trace.exists(), post.trace.pid(), post.trace.end()) == (True, None, None)
 
     Path(post.trace.exit_path).write_text("1")
@@ -237,15 +263,15 @@ def test_what_lies_in_the_way_is_replaced_not_followed(post: Post, tmp_path: Pat
     (tmp_path / "precious").write_text("1\n")
     os.symlink(tmp_path / "precious", post.trace.exit_path)
     assert post.trace.end() is None
-    post.trace.allocate()
+    post.trace.allocate(1.5, 7)
 
     assert (tmp_path / "precious").read_text() == "1\n"
 
 
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Without room for the files nothing is started."""
-    with pytest.raises(HostError, match=r"nowhere/pid: no such file or directory$"):
-        Trace(str(tmp_path / "nowhere")).allocate()
+    with pytest.raises(HostError, match=r"nowhere/begin: no such file or directory$"):
+        Trace(str(tmp_path / "nowhere")).allocate(1.5, 7)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="fills a small tmpfs, which needs Linux and root")
@@ -259,6 +285,6 @@ def test_a_full_file_system_swallows_no_end(tmp_path: Path) -> None:
         assert post.status == 9
         assert post.trace.pid() is not None
         with pytest.raises(HostError, match="no space left on device"):
-            Trace(str(tmp_path), "another.").allocate()
+            Trace(str(tmp_path), "another.").allocate(1.5, 7)
     finally:
         subprocess.run(["umount", tmp_path], check=True)

@@ -21,8 +21,6 @@ LEDGERS = st.builds(
     boot=st.just("b"),
     by=TEXT,
     began_at=st.datetimes(timezones=st.just(UTC)),
-    started=st.none() | st.floats(0, 1e9),
-    started_at=st.none() | st.datetimes(timezones=st.just(UTC)),
     install=st.booleans(),
     log_from=st.integers(0, 1 << 40),
     taps=st.dictionaries(TEXT, TAPS, max_size=3),
@@ -32,6 +30,7 @@ LEDGERS = st.builds(
     vnc=TEXT,
     sockets=st.lists(TEXT, max_size=2).map(tuple),
     tpm=TEXT,
+    spec=TEXT.map(lambda typed: spec_text(guest(serial=[{"on-detach": "hangup-line", "hangup-line": typed}]))),
 )
 
 

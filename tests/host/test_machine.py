@@ -42,7 +42,7 @@ async def test_one_run(host: OneHost, machine: GuestMachine) -> None:
     await machine.clean(final=True)
     assert not host.node().exists()
     assert sorted(path.name for path in host.interfaces.iterdir()) == ["lan0.if", "wan0.if"]
-    assert not [path for path in host.directory().iterdir() if path.name not in ("pid", "exit")]
+    assert not [path for path in host.directory().iterdir() if path.name not in ("pid", "exit", "begin")]
 
 
 async def test_no_zombie_stays(machine: GuestMachine) -> None:
@@ -402,7 +402,7 @@ async def test_a_start_that_was_interrupted_before_the_keeper(host: OneHost) -> 
     """Blank files without anybody at work are no run."""
     first = host.daemon().machine("web")
     await first.prepare(order(guest()))
-    first._traces[Stage.RUNNING].allocate()
+    first._traces[Stage.RUNNING].allocate(1.0, 0)
     host.die(first)
     found = host.daemon().machine("web").find()
 
