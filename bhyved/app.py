@@ -102,7 +102,7 @@ class _Daemon:
         self._run = Path(paths.run)
         self._host = FreeBsdHost(spec, tools, facts)
         self._vault = FileVault(f"{paths.db}/vm")
-        self._journal = FileJournal(str(paths.db), self._host.utc)
+        self._journal = FileJournal(str(paths.db), facts.boot, self._host.utc)
         self._files = Reader(life.config, Good(f"{paths.db}/good", life.config))
         self._about = About(
             version=bhyved.__version__, boot=facts.boot, pid=os.getpid(), started_at=self._host.utc(), started=time.monotonic()

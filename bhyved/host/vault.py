@@ -3,11 +3,13 @@
 JSON and not TOML, since nobody edits them and 500 of them are read before the daemon answers. A record of a newer bhyved is left alone:
 its guest gets an empty one, and what is to be kept of it is refused until the newer bhyved is back. A broken one is set aside.
 
-Saves that come together are written together: one thread, one directory sync, the newest record of each guest.
+There is one writer at a time. What is to be saved meanwhile is collected, and written by the next one in one go: one thread, one sync of
+the directory, the newest record of each guest.
 """
 
 import contextlib
 import os
+from collections.abc import Mapping
 
 import msgspec
 import trio
@@ -32,8 +34,8 @@ class FileVault:
         self._directory = directory
         self.problems: list[str] = []
         self._foreign: set[str] = set()  # of a newer bhyved
-        self._waiting: dict[str, VmRecord] = {}
-        self._batch: _Batch | None = None
+        self._next = _Batch()
+        self._writing = trio.Lock()
 
     def load(self) -> dict[str, VmRecord]:
         """Every guest's record. Blocks; called once, at start. Never raises for what is there."""
@@ -83,48 +85,58 @@ class FileVault:
         return f"{name} begins without a record"
 
     async def save(self, name: str, record: VmRecord) -> None:
-        """Durable when this returns. Raises HostError."""
-        if name in self._foreign:
-            raise HostError(f"{self._path(name)} is of a newer bhyved and is not written over")
-        self._waiting[name] = record
-        if self._batch is None:
-            self._batch = batch = _Batch()
-            await trio.lowlevel.checkpoint()  # whoever else is about to save joins
-            self._batch = None
-            waiting, self._waiting = self._waiting, {}
-            files = {self._path(each): msgspec.json.encode(what) for each, what in waiting.items()}
-            with trio.CancelScope(shield=True):  # others wait for it, and half of it is no use to anybody
-                batch.failed = await trio.to_thread.run_sync(durable.replace_all, files)
-            batch.over.set()
-        else:
-            batch = self._batch
-            await batch.over.wait()
-        error = batch.failed.get(self._path(name))
-        if error is not None:
-            raise HostError(f"{self._path(name)} could not be written: {durable.why(error)}")
+        """Durable when this returns, or a newer record of the guest is. Raises HostError."""
+        await self._change(name, record)
 
     async def forget(self, name: str) -> None:
         """The guest is no longer configured. Raises HostError."""
+        await self._change(name, None)
+
+    async def _change(self, name: str, record: VmRecord | None) -> None:
         if name in self._foreign:
-            return
-        try:
-            await trio.to_thread.run_sync(_remove, self._path(name))
-        except OSError as error:
-            raise HostError(f"{self._path(name)} could not be removed: {durable.why(error)}") from None
+            raise HostError(f"{self._path(name)} is of a newer bhyved and is left alone")
+        batch = self._next
+        batch.changes[name] = record
+        await trio.lowlevel.checkpoint()  # whoever else is about to save joins
+        async with self._writing:
+            if not batch.taken:
+                batch.taken, self._next = True, _Batch()
+                with trio.CancelScope(shield=True):  # others wait for it, and two writers must not meet in one file
+                    batch.failed = await trio.to_thread.run_sync(self._write, batch.changes)
+        assert batch.failed is not None, "the writer of this batch has failed, and said so where it was"
+        error = batch.failed.get(name)
+        if error is not None:
+            verb = "written" if record is not None else "removed"
+            raise HostError(f"{self._path(name)} could not be {verb}: {durable.why(error)}")
+
+    def _write(self, changes: Mapping[str, VmRecord | None]) -> dict[str, OSError]:
+        """In a thread. Those that failed."""
+        names = {self._path(name): name for name in changes}
+        files = {path: msgspec.json.encode(record) for path, name in names.items() if (record := changes[name]) is not None}
+        failed = {names[path]: error for path, error in durable.replace_all(files).items()} if files else {}
+        gone = [name for name, record in changes.items() if record is None]
+        for name in gone:
+            try:
+                os.unlink(self._path(name))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                failed[name] = error
+        if gone:
+            try:
+                durable.sync_directory(self._directory)
+            except OSError as error:
+                failed |= dict.fromkeys(gone, error)
+        return failed
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}{_SUFFIX}"
 
 
 class _Batch:
-    """Saves that are written together."""
+    """Changes that are written together; None: the guest is forgotten."""
 
     def __init__(self) -> None:
-        self.over = trio.Event()
-        self.failed: dict[str, OSError] = {}
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    durable.sync_directory(os.path.dirname(path))
+        self.changes: dict[str, VmRecord | None] = {}
+        self.taken = False
+        self.failed: dict[str, OSError] | None = None
