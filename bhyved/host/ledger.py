@@ -140,6 +140,10 @@ class Ledgers:
                 write_whole(fd, text.encode())
             finally:
                 os.close(fd)
+            # Not in one step: to replace a file makes some file systems flush it, milliseconds of every restart. A daemon that is killed
+            # in between leaves no run without its ledger: none has begun, and taps and nodes without one are removed at the next start.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             os.rename(f"{path}.new", path)
         except OSError as error:
             raise HostError(f"{path}: {why(error)}") from None
