@@ -25,7 +25,7 @@ COOKIE = "bhyved"
 #: Checks wait for one thread: whoever guesses passwords keeps one processor busy and not more, and this many wait at a time.
 WAITING = 8
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@/]+))(?::[0-9]*)?")
-_NOBODY = "$6$bhyved$" + "." * 86  # checked for unknown users, so that they take as long as others
+_NOBODY = "$6$bhyved$" + "." * 86  # no password's, checked for unknown users, so that they take as long as others
 
 
 class Busy(Exception):  # noqa: N818 - a state, not an error
@@ -109,15 +109,14 @@ class Gate:
         if self._users is None or credentials is None:
             return False
         user, password = credentials
-        hashes = self._users()
-        crypted = hashes.get(user, _NOBODY)
+        crypted = self._users().get(user, _NOBODY)
         seal = hashlib.blake2b(f"{user}\0{password}".encode("utf-8", "surrogateescape"), key=self._key).digest()
         if self._known.get(seal) == crypted:  # a scrape every few seconds need not cost a check each
             return True
         if self._checking.statistics().tasks_waiting >= WAITING:
             raise Busy
         is_right = await trio.to_thread.run_sync(verify, password, crypted, limiter=self._checking)
-        if not is_right or user not in hashes:
+        if not is_right:
             return False
         self._known[seal] = crypted
         while len(self._known) > KEPT:
