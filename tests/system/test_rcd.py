@@ -177,7 +177,7 @@ def test_restart_replaces_a_daemon_that_hangs(host: RcHost) -> None:
 @pytest.mark.parametrize("mood", ["", "hang"])
 def test_detach_ends_everything_but_guests(host: RcHost, mood: str) -> None:
     """Daemon and respawner end, also when the daemon hangs; the next start takes over."""
-    host.patch("rc.d/bhyved", "BHYVED_LEAVE_S=30", "BHYVED_LEAVE_S=1")
+    host.patch("rc.d/bhyved", "BHYVED_LEAVE_S=30", f"BHYVED_LEAVE_S={1 if mood else 30}")
     (host.root / "mood").write_text(mood)
     respawner, pid = start(host)
     (host.root / "mood").unlink()
