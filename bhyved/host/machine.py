@@ -1,14 +1,12 @@
 """One guest's side of the host: satisfies `daemon.ports.Machine`.
 
 A run is a ledger, a keeper and a FIFO, so a run that an earlier daemon began is watched, pressed and cleaned by the same code as one of
-our own. Here are the processes of a run; what a start takes of the host is `host.prepare`'s. At most one task watches; `press`, `kill`
-and `title_is_set` may block for a look at the process table and are for threads.
+our own. What a start takes of the host is `host.prepare`'s, who gets a signal `host.guestprocess`'s. At most one task watches.
 """
 
 import contextlib
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,21 +17,18 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.handover import Found, Order, Prepared
 from bhyved.core.loader import LoaderCall
+from bhyved.host.guestprocess import GuestProcess
 from bhyved.host.hostlock import make_directory
 from bhyved.host.keeper import Trace, spawn_keeper
 from bhyved.host.ledger import Ledger
 from bhyved.host.liveness import Liveness, Watch
 from bhyved.host.prepare import Preparation
-from bhyved.host.processes import has_title
 from bhyved.host.procwait import wait_gone
 from bhyved.host.runlog import RunLog
 from bhyved.host.site import Site
-from bhyved.host.spawn import reap
 from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.swtpm import Swtpm
 
-_TITLE_AGE_S = 0.05  # guests that come up together share a look
-_IDENTITY_AGE_S = 1.0  # a pid does not change hands so fast: pids go round
 _PS_PAUSE_S = 5.0  # until the process table is asked again, when it could not be
 _NODE_TELLS = (1, 4)  # statuses whose meaning depends on the node (contract 1.7.6)
 
@@ -43,20 +38,15 @@ class GuestMachine:
 
     def __init__(self, site: Site, name: str) -> None:
         self._site, self._name = site, name
-        directory = site.directory(name)
-        self._directory, self._conf = directory, site.conf(name)
-        self._liveness = Liveness(f"{directory}/alive")
-        self._traces = {Stage.LOADING: Trace(directory, "loader."), Stage.RUNNING: Trace(directory)}
+        self._directory = site.directory(name)
+        self._liveness = Liveness(f"{self._directory}/alive")
+        self._traces = {Stage.LOADING: Trace(self._directory, "loader."), Stage.RUNNING: Trace(self._directory)}
+        self._process = GuestProcess(name, site.processes)
         self._log = RunLog(f"{site.log}/{name}.bhyve.log")
-        self._swtpm = Swtpm(site.tools, site.processes, f"{site.db}/tpm/{name}", f"{directory}/tpm.sock")
-        self._stage = Stage.PREPARING
+        self._swtpm = Swtpm(site.tools, site.processes, f"{site.db}/tpm/{name}", f"{self._directory}/tpm.sock")
         self._loader: LoaderCall | None = None
         self._alive: int | None = None  # our copy of the FIFO's writing end, from `prepare` to the spawn
         self._watch: Watch | None = None
-        self._keeper: int | None = None  # our child, not yet reaped
-        self._pid: int | None = None
-        self._is_over = True
-        self._kill_asked = False  # before the pid was known
         self._log_from = 0
         self._saw_end = False  # the last run ended under our eyes: nobody else's bhyve can have come between
 
@@ -71,20 +61,21 @@ class GuestMachine:
         ledger = self._ledger
         watch = self._liveness.watch()
         is_held = watch is not None and watch.is_held()
-        if ledger is None and not is_held and not (self._site.ledgers.problem(self._name) and self._search() is not None):
+        if ledger is None and not is_held and not (self._site.ledgers.problem(self._name) and self._process.search() is not None):
             if watch is not None:
                 watch.close()
             return None
         self._let_go()
         self._watch = watch
-        self._stage = self._stage_found(is_held=is_held, may_live=is_held or watch is None)
-        self._is_over = False
-        self._pid = self._trace_pid() or (self._search(_IDENTITY_AGE_S) if is_held else None)
+        stage = self._stage_found(is_held=is_held, may_live=is_held or watch is None)
+        trace = self._traces.get(stage)
+        self._process.begins(stage, trace)
+        if self._process.learn() is None and is_held:
+            self._process.pid = self._process.search(fresh=False)
         self._log_from = ledger.log_from if ledger else self._log.size()
-        trace = self._traces.get(self._stage)
         begin = trace.begin() if trace is not None else None
         started, started_at = (begin.monotonic, begin.at) if begin is not None else (None, None)
-        found = Found(run="", by="", stage=self._stage, spec=None, pid=self._pid, started=started, started_at=started_at)
+        found = Found(run="", by="", stage=stage, spec=None, pid=self._process.pid, started=started, started_at=started_at)
         if ledger is None:
             return found
         return msgspec.structs.replace(
@@ -104,14 +95,7 @@ class GuestMachine:
             # Blank files and nobody at work: the daemon was killed before it could spawn the keeper.
             if trace.exists() and (is_held or trace.pid() is not None or trace.end() is not None):
                 return stage
-        return Stage.RUNNING if may_live and self._search(_IDENTITY_AGE_S) is not None else Stage.PREPARING
-
-    def _search(self, max_age_s: float = 0.0) -> int | None:
-        """The guest's process by what ps shows, where nothing else tells."""
-        try:
-            return self._site.processes.look(max_age_s).guests.get(self._name)
-        except HostError:
-            return None
+        return Stage.RUNNING if may_live and self._process.search(fresh=False) is not None else Stage.PREPARING
 
     # --- a start -------------------------------------------------------------------------------------------------------------
 
@@ -125,7 +109,8 @@ class GuestMachine:
         self._refuse_held()
         for trace in self._traces.values():
             trace.remove()
-        self._stage, self._is_over, self._pid, self._loader = Stage.PREPARING, True, None, None
+        self._process.is_none()
+        self._loader = None
         self._log.rotate()
         self._log_from = self._log.size()
         after_own, self._saw_end = self._saw_end and not order.first, False
@@ -145,7 +130,7 @@ class GuestMachine:
         words = (self._name, *(tap.name for tap in self._ledger.taps.values())) if self._ledger else (self._name,)
         stuck = {pid: command for pid, command in self._site.tools.stuck.items() if any(word in command for word in words)}
         what = ", ".join(f"`{command}` (pid {pid}), which is stuck in the kernel," for pid, command in stuck.items())
-        pid = self._search()
+        pid = self._process.search()
         if pid is not None:
             what = f"its bhyve (pid {pid})"
         raise Stuck(f"{what or 'a process'} still works for {self._name}: {self._liveness.path} is held open")
@@ -161,7 +146,7 @@ class GuestMachine:
         """See `daemon.ports.Machine.spawn_bhyve`."""
         ledger = self._ledger
         resume = ("-r", ledger.resume) if ledger and ledger.resume else ()
-        self._spawn(Stage.RUNNING, (self._site.tools.path("bhyve"), "-k", self._conf, *resume, self._name), consoles)
+        self._spawn(Stage.RUNNING, (self._site.tools.path("bhyve"), "-k", self._site.conf(self._name), *resume, self._name), consoles)
 
     def _spawn(self, stage: Stage, argv: Sequence[str], consoles: Sequence[int]) -> None:
         ledger = self._ledger
@@ -180,7 +165,7 @@ class GuestMachine:
             if self._watch is None:
                 raise HostError(f"{self._liveness.path} has been removed")
             trace.allocate(time.monotonic(), self._log.size())
-            self._keeper = spawn_keeper(
+            keeper = spawn_keeper(
                 argv,
                 trace,
                 alive=alive,
@@ -189,136 +174,77 @@ class GuestMachine:
                 env=self._site.tools.env(),
                 ignore_term=spec is None or spec.stop.ignore_early_term,
             )
-        self._stage, self._is_over, self._pid, self._kill_asked = stage, False, None, False
+        self._process.begins(stage, trace, keeper=keeper)
 
     # --- its end -------------------------------------------------------------------------------------------------------------
 
     async def watch(self, started: Callable[[int], None]) -> Outcome:
         """See `daemon.ports.Machine.watch`. Cancelled, it leaves everything as it is."""
         told = False
-        heard = b""
 
         def look() -> None:
             nonlocal told
-            self._pid = self._trace_pid() or _told_pid(heard) or self._pid
-            if self._pid is not None and not told:
+            pid = self._process.learn()
+            if pid is not None and not told:
                 told = True
-                started(self._pid)
+                started(pid)
 
         def hear(data: bytes) -> None:
-            nonlocal heard
-            heard = (heard + data)[-64:]  # a line may come in pieces
+            self._process.hear(data)
             look()
-            if self._kill_asked and self._pid is not None and self._keeper_lives():
-                self._kill_asked = False
-                with contextlib.suppress(HostError):
-                    _send(self._pid, signal.SIGKILL)
 
         look()
         if self._watch is not None:
             await self._watch.wait_end(hear)
         look()
         await self._outlive_fifo()
-        self._is_over = self._saw_end = True
-        self._reap()
+        self._process.ends()
+        self._saw_end = True
         return self._outcome()
 
     async def _outlive_fifo(self) -> None:
         """Nobody holds the FIFO, and nobody has written down an end: was the FIFO removed, or made anew, under a guest that lives?"""
-        trace = self._traces.get(self._stage)
+        trace = self._process.trace
         while trace is not None and trace.end() is None:
             try:
-                seen = await self._site.processes.look_soon()
+                pid = await self._process.survivor()
             except HostError:  # no processes to be had: until that is known the guest lives
                 await trio.sleep(_PS_PAUSE_S)
                 continue
-            pid = self._pid
-            if pid is None or not seen.is_guest(pid, self._name):
-                pid = seen.guests.get(self._name)
             if pid is None:
                 return
-            self._pid = pid
-            await wait_gone(pid, lambda pid=pid: self._is_guest(pid))  # type: ignore[misc]
-
-    def _is_guest(self, pid: int) -> bool:
-        return self._site.processes.look().is_guest(pid, self._name)
-
-    def _reap(self) -> None:
-        if self._keeper is not None:
-            keeper, self._keeper = self._keeper, None
-            with contextlib.suppress(ChildProcessError):
-                reap(keeper)
+            await wait_gone(pid, lambda pid=pid: self._process.is_it(pid))  # type: ignore[misc]
 
     def _outcome(self) -> Outcome:
-        trace = self._traces.get(self._stage)
+        stage, trace = self._process.stage, self._process.trace
         end = trace.end() if trace is not None else None
+        begin = trace.begin() if trace is not None else None
         node_present = None
-        if self._stage is Stage.RUNNING and end is not None and end.status in _NODE_TELLS:
+        if stage is Stage.RUNNING and end is not None and end.status in _NODE_TELLS:
             with contextlib.suppress(HostError):
                 node_present = self._site.vmm.exists(self._name)
-        begin = trace.begin() if trace is not None else None
         return Outcome(
-            stage=self._stage,
+            stage=stage,
             status=end.status if end is not None else None,
-            pid=self._pid,
+            pid=self._process.pid,
             stderr=self._log.since(begin.log_from) if begin is not None else "",
             node_present=node_present,
             at=end.at if end is not None else None,
         )
 
-    def _trace_pid(self) -> int | None:
-        trace = self._traces.get(self._stage)
-        return trace.pid() if trace is not None else None
-
     # --- while it runs -------------------------------------------------------------------------------------------------------
 
     async def title_is_set(self) -> bool:
         """See `daemon.ports.Machine.title_is_set`."""
-        if self._pid is None or self._is_over:
-            return False
-        try:
-            seen = await self._site.processes.look_soon(_TITLE_AGE_S)
-        except HostError:
-            return False
-        return self._pid is not None and has_title(seen.commands.get(self._pid, ""), self._name)
+        return await self._process.title_is_set()
 
     async def press(self) -> None:
         """See `daemon.ports.Machine.press`."""
-        await self._signal(signal.SIGTERM)
+        await self._process.press()
 
     async def kill(self) -> None:
         """See `daemon.ports.Machine.kill`. What has no pid yet is killed when it has one."""
-        self._kill_asked = not self._is_over
-        await self._signal(signal.SIGKILL)
-
-    async def _signal(self, number: signal.Signals) -> None:
-        pid = await self._target()
-        if pid is not None:
-            _send(pid, number)
-
-    async def _target(self) -> int | None:
-        """The pid of the loader or of bhyve, if it is certain that it still is: pids are used again (contract 11.4)."""
-        trace = self._traces.get(self._stage)
-        if self._is_over or trace is None or trace.end() is not None:
-            return None
-        pid = self._pid or trace.pid()
-        if pid is not None and self._keeper_lives():
-            return pid  # not reaped yet: it is its keeper's, who writes the end down in the same breath
-        for age_s in (_IDENTITY_AGE_S, 0.0):  # what is younger than the last look is not in it
-            seen = await self._site.processes.look_soon(age_s)
-            found = pid if pid is not None and seen.is_guest(pid, self._name) else seen.guests.get(self._name)
-            if found is not None:
-                return found
-        return None
-
-    def _keeper_lives(self) -> bool:
-        keeper = self._keeper
-        if keeper is None:
-            return False
-        try:
-            return os.waitid(os.P_PID, keeper, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+        await self._process.kill()
 
     async def force(self, how: str) -> None:
         """See `daemon.ports.Machine.force`."""
@@ -360,7 +286,7 @@ class GuestMachine:
             unlink_socket(path)
         shutil.rmtree(site.loader_directory(self._name), ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._conf)
+            os.unlink(site.conf(self._name))
         site.ledgers.drop(self._name)
         self._liveness.remove()
 
@@ -383,21 +309,3 @@ class GuestMachine:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except OSError as error:
-        raise HostError(f"process {pid} could not be sent {number.name}: {(error.strerror or '').lower()}") from None
-
-
-def _told_pid(heard: bytes) -> int | None:
-    """The N of a whole line `pid N`."""
-    for line in heard.split(b"\n")[:-1]:
-        word, _, number = line.partition(b" ")
-        if word == b"pid" and number.isdigit():
-            return int(number)
-    return None

@@ -48,7 +48,7 @@ async def test_one_run(host: OneHost, machine: GuestMachine) -> None:
 async def test_no_zombie_stays(machine: GuestMachine) -> None:
     """The keeper is reaped when the run has ended."""
     await start(machine, guest(do="exit 0"))
-    keeper = machine._keeper
+    keeper = machine._process._keeper
     assert keeper is not None
     await end_of(machine)
 
@@ -64,7 +64,7 @@ async def test_the_pid_is_told_once(host: OneHost, machine: GuestMachine) -> Non
         outcome = await machine.watch(told.append)
 
     assert told == [outcome.pid]
-    assert machine._keeper not in told
+    assert machine._process._keeper not in told
 
 
 async def test_the_command(host: OneHost, machine: GuestMachine) -> None:
@@ -174,7 +174,7 @@ async def test_kill(host: OneHost, machine: GuestMachine) -> None:
 async def test_a_kill_that_comes_before_the_pid_is_not_lost(machine: GuestMachine) -> None:
     """Killing a guest whose pid nobody knows yet kills it as soon as it has one."""
     await start(machine, guest())
-    machine._pid, was = None, machine._traces[Stage.RUNNING]
+    machine._process.pid, was = None, machine._traces[Stage.RUNNING]
     await machine.kill()
 
     assert was is machine._traces[Stage.RUNNING]
@@ -199,7 +199,7 @@ async def test_an_early_press(host: OneHost, machine: GuestMachine, ignore: bool
 async def test_killing_the_keeper_too(host: OneHost, machine: GuestMachine) -> None:
     """When keeper and bhyve are killed, the end comes and nobody knows how."""
     await start(machine, guest())
-    pid, keeper = await until_pid(host), machine._keeper
+    pid, keeper = await until_pid(host), machine._process._keeper
     assert keeper is not None
     os.kill(keeper, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
@@ -211,8 +211,8 @@ async def test_a_guest_without_its_keeper_is_still_a_guest(host: OneHost, machin
     """While bhyve lives the run goes on, keeper or not, and it can be killed."""
     await start(machine, guest())
     pid = await until_pid(host)
-    assert machine._keeper is not None
-    os.kill(machine._keeper, signal.SIGKILL)
+    assert machine._process._keeper is not None
+    os.kill(machine._process._keeper, signal.SIGKILL)
     outcomes: list[Outcome] = []
 
     async def watch() -> None:
