@@ -15,13 +15,12 @@ Each may be given once more as `lab.NAME-from-N`: that one holds from the Nth ru
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
 import time
 
-from bhyved.lab import firmware, options, script, snapshot
+from bhyved.lab import firmware, options, script, snapshot, title
 from bhyved.lab.board import Board
 from bhyved.lab.engine import ERROR, HALT, POWEROFF, REBOOT, SUSPENDED, TRIPLE_FAULT, Engine
 from bhyved.lab.freebsd import BHYVE_ERROR, EX_OSERR, EX_USAGE, Refusal, Settings, err, errx, strerror, warn
@@ -36,6 +35,7 @@ _SUSPENDED_AS = {REBOOT: "reset", POWEROFF: "poweroff", HALT: "halt", TRIPLE_FAU
 def main(root: str, argv: list[str]) -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own doing
+    title.forget(root)
     try:
         return _Bhyve(root, argv).main()
     except Refusal as refusal:
@@ -75,7 +75,7 @@ class _Bhyve:
         finally:
             self._engine.close()
             self._board.close()
-            self._forget_title()
+            title.forget(self._root)
 
     def _set_up(self) -> None:
         """Steps 3 to 13 of contract 1.6."""
@@ -113,7 +113,7 @@ class _Bhyve:
         except Refusal:
             self._node.update(active_cpus=0)
             raise
-        self._set_title()
+        title.show(self._root, f"bhyve: {self._line.name}")
 
     def _open_node(self, *, has_bootrom: bool) -> None:
         """Step 5. On 14 by separate calls of libvmmapi, later by one."""
@@ -212,21 +212,6 @@ class _Bhyve:
                 self._node.update(suspend=_SUSPENDED_AS[outcome])
         except OSError:
             pass  # destroyed in the same instant
-
-    def _set_title(self) -> None:
-        """What ps shows from now on: all resources are there (contract 1.6, step 14)."""
-        os.makedirs(f"{self._root}/lab/title", exist_ok=True)
-        with open(f"{self._root}/lab/title/{os.getpid()}", "w", encoding="utf-8") as file:
-            file.write(f"bhyve: {self._line.name}")
-        try:
-            with open("/proc/self/comm", "w", encoding="utf-8") as file:
-                file.write("bhyve")
-        except OSError:
-            pass  # a convenience of Linux, for people who look from outside
-
-    def _forget_title(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(f"{self._root}/lab/title/{os.getpid()}")
 
 
 def _open_error(call: str, error: OSError, *, old: bool) -> Refusal:

@@ -6,7 +6,7 @@ It boots at once, unless `-e autoboot_delay=N` says otherwise: then it counts do
 
 from __future__ import annotations
 
-from bhyved.lab import loading, options, script
+from bhyved.lab import loading, options, script, title
 from bhyved.lab.freebsd import EX_USAGE, Refusal, Settings, err, errx, strerror, warn
 
 _USAGE = """\
@@ -17,6 +17,7 @@ _BOOTED, _QUIT, _REBOOT = 0, 1, 2
 
 
 def main(root: str, argv: list[str]) -> int:
+    title.forget(root)
     try:
         return _Bhyveload(root, argv).run()
     except Refusal as refusal:

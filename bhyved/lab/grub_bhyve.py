@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 
-from bhyved.lab import loading, options
+from bhyved.lab import loading, options, title
 from bhyved.lab.freebsd import Refusal, Settings, warn
 
 _USAGE = "Usage: grub-bhyve [OPTION...] VM\nTry `grub-bhyve --help' for more information."
@@ -27,6 +27,7 @@ _PROMPT = "grub> "
 
 def main(root: str, argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    title.forget(root)
     try:
         return _Grub(root, argv).run()
     except Refusal as refusal:

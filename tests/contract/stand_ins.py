@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,10 @@ class Console:
         """Send `text`, and wait for nothing printed before it any more."""
         self.printed = ""
         os.write(self._fd, text.encode())
+
+    def heeds_carrier(self) -> bool:
+        """The guest's side would notice a hang-up: CLOCAL is off."""
+        return not termios.tcgetattr(self._slave)[2] & termios.CLOCAL
 
     def close(self) -> None:
         """Hang up."""
@@ -169,6 +174,12 @@ class Lab:
     def spawn(self, tool: str, *argv: str, console: Console | None = None) -> Bhyve:
         """Any stand-in, running."""
         return self._kept(Bhyve(self, [self.tool(tool), *argv], console=console))
+
+    def start_with_old_title(self, title: str, **variables: str) -> Bhyve:
+        """`start`, with a pid whose last owner was killed while it had a title."""
+        script = 'mkdir -p "$0" && echo "$1" >"$0/$$" && shift && exec "$@"'
+        argv = ["/bin/sh", "-c", script, str(self.root / "lab" / "title"), title]
+        return self._kept(Bhyve(self, [*argv, self.tool("bhyve"), "-k", str(self.config(**variables)), "web1"]))
 
     def console(self) -> Console:
         """A fresh terminal."""

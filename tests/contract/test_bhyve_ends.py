@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.contract.stand_ins import Bhyve, Lab
+from tests.contract.stand_ins import Bhyve, Lab, until
 
 # What makes the guest of each engine end: a line for sim's, a key for the 512-byte guest.
 TYPED = {
@@ -159,6 +159,14 @@ def test_the_title_says_that_the_set_up_is_done(lab: Lab, engine: str) -> None:
     assert bhyve.wait_titled().title == "bhyve: web1"
     bhyve.send(signal.SIGTERM)
     bhyve.ended()
+    assert bhyve.title == ""
+
+
+def test_a_title_that_a_killed_bhyve_left_is_not_taken_over(lab: Lab) -> None:
+    """Pids come again: there is no title before the set-up is done."""
+    bhyve = lab.start_with_old_title("bhyve: other", **{"lab__boot-delay-before-title": "60s"})
+    until(lab.has_node, "the set-up")
+
     assert bhyve.title == ""
 
 

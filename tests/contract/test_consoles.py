@@ -46,6 +46,13 @@ def test_a_console_is_raw(lab: Lab, engine: str) -> None:
     assert bhyve.console.wait_for("abc") == "abc"
 
 
+def test_a_console_does_not_mind_a_hang_up(lab: Lab) -> None:
+    """CLOCAL hides it (contract 4.4)."""
+    bhyve = lab.start().wait_titled()
+
+    assert not bhyve.console.heeds_carrier()
+
+
 def test_a_guest_never_waits_for_a_reader(lab: Lab, engine: str) -> None:
     """With nobody reading, all output is lost but what the line keeps, and the guest goes on to its end."""
     if engine == "sim":
