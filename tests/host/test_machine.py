@@ -171,13 +171,13 @@ async def test_kill(host: OneHost, machine: GuestMachine) -> None:
     await machine.press()
 
 
-async def test_a_kill_that_comes_before_the_pid_is_not_lost(machine: GuestMachine) -> None:
-    """Killing a guest whose pid nobody knows yet kills it as soon as it has one."""
-    await start(machine, guest())
-    machine._process.pid, was = None, machine._traces[Stage.RUNNING]
+async def test_a_kill_that_comes_before_the_pid_is_not_lost(host: OneHost, machine: GuestMachine) -> None:
+    """Killing a guest whose pid neither file nor ps tells yet kills it as soon as its keeper does."""
+    await machine.prepare(order(guest()))
+    host.scripts.write("ps", "exit 0")
+    machine.spawn_bhyve(())
     await machine.kill()
 
-    assert was is machine._traces[Stage.RUNNING]
     assert (await end_of(machine)).status == 137
 
 
@@ -255,7 +255,7 @@ async def test_title(host: OneHost, machine: GuestMachine) -> None:
     assert answers == [False, False, True, True]
 
 
-async def test_a_pid_that_has_changed_hands_gets_no_signal(host: OneHost) -> None:
+async def test_a_pid_that_has_changed_hands_gets_no_signal(host: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """A found guest's pid is checked before it is killed: what ps shows under it now is spared."""
     first = host.daemon().machine("web")
     await start(first, guest())
@@ -263,14 +263,17 @@ async def test_a_pid_that_has_changed_hands_gets_no_signal(host: OneHost) -> Non
     host.die(first)
     second = host.daemon().machine("web")
     assert second.find() is not None
+    sent: list[tuple[int, int]] = []
     host.scripts.write("ps", f"echo '{pid} vi web'")
-
-    await second.kill()
-    await second.press()
-    os.kill(pid, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+        await second.kill()
+        await second.press()
+    assert sent == []
     host.scripts.write("ps", f"echo '{pid} bhyve: web (bhyve)'")
     second._site.processes._seen_at = float("-inf")
     await second.kill()
+
     assert (await end_of(second)).status == 137
 
 
