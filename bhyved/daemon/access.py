@@ -39,18 +39,18 @@ class Access:
     def require(self, right: Right) -> None:
         """The right over all guests. Raises Fault."""
         if not self.may(right):
-            raise self._not_permitted()
+            raise self._not_permitted(right)
 
     def require_somewhere(self, right: Right) -> None:
         """The right over some guest, or over those that may come. Raises Fault."""
         if not self.may(right) and not self.guests(right):
-            raise self._not_permitted()
+            raise self._not_permitted(right, ("the guest's owner",))
 
     def refusal(self, right: Right, name: str) -> Fault | None:
         """Why the peer may not do this to that guest; None: it may. One that it may not see sounds like one that is not there."""
         if name not in self._guests.names() or not self.may(Right.READ, name):
             return no_such_guest(name)
-        return None if self.may(right, name) else self._not_permitted(f" to {name}")
+        return None if self.may(right, name) else self._not_permitted(right, ("the guest's owner",), to=f" to {name}")
 
     def require_over(self, right: Right, name: str) -> None:
         """Raises Fault."""
@@ -63,8 +63,9 @@ class Access:
         status = self._guests.board.get(name)
         return status is not None and rights.owns(self.peer, status.owner)
 
-    def _not_permitted(self, to: str = "") -> Fault:
-        return not_permitted(f"{self.peer.name} may not do this{to}: that needs root, [control] group or owner")
+    def _not_permitted(self, right: Right, or_owner: tuple[str, ...] = (), *, to: str = "") -> Fault:
+        who = ["root", "[control] group", *(["read-group"] if right in rights.over_all(Role.READER) else []), *or_owner]
+        return not_permitted(f"{self.peer.name} may not do this{to}: that needs {', '.join(who[:-1])} or {who[-1]}")
 
 
 #: What does a method: takes the caller and the method's params, gives a result or raises Fault.

@@ -30,9 +30,10 @@ def line(tmp_path: Path) -> Iterator[GuestLine]:
 
 @asynccontextmanager
 async def consoled(root: Path, line: GuestLine) -> AsyncIterator[Served]:
-    """web1 belongs to alice and has a console, db1 to nobody and has none."""
+    """web1 belongs to alice and has a console, db1 to nobody and its console is not there."""
     async with served(root, guest("web1", owner=("alice",)), guest("db1")) as daemon:
         daemon.guests.consoles.open("web1", [ConsoleSpec(port="com1", path=str(line.path))])
+        daemon.guests.consoles.open("db1", [ConsoleSpec(port="com1", path=str(root / "nowhere"))])
         await daemon.guests.consoles.ready("web1")
         yield daemon
 
