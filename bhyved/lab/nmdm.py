@@ -195,7 +195,6 @@ class Relay:
         """The last descriptor is gone, in whatever process it was."""
         side.is_open = False
         side.waiting = b""
-        self._attend(side)
         self._attend(side.peer)
         before = termios.tcgetattr(side.master)
         # What waits to be read there: the one call empties the buffer between the terminals, the other that of the line discipline.

@@ -78,6 +78,15 @@ def daemon_of(root: Path) -> int:
     return pid
 
 
+def start_guest(root: Path) -> "subprocess.Popen[bytes]":
+    """A keeper and its bhyve that does nothing; the keeper."""
+    bhyve = root / "bin" / "bhyve"
+    bhyve.write_text(f"{bhyve.read_text().splitlines()[0]}\nimport time\ntime.sleep(600)\n")
+    keeper = subprocess.Popen(["/bin/sh", "-c", '"$@"; true', "keeper", str(bhyve), "-k", "x", "web1"])
+    until(lambda: len(list(power.of(root))) == 2)
+    return keeper
+
+
 def lives(root: Path) -> list[str]:
     return [line.split(maxsplit=1)[1] if " " in line.strip() else "" for line in (root / "log" / "lives").read_text().splitlines()]
 
@@ -208,10 +217,7 @@ def test_destroy_ends_whatever_is_left(lab: Start, root: Path) -> None:
     """Daemon, lab host, guests and their keepers go; configuration and logs stay; doing it again is no error."""
     command = lab()
     command.ready()
-    bhyve = root / "bin" / "bhyve"
-    bhyve.write_text(f"{bhyve.read_text().splitlines()[0]}\nimport time\ntime.sleep(600)\n")
-    keeper = subprocess.Popen(["/bin/sh", "-c", '"$@"; true', "keeper", str(bhyve), "-k", "x", "web1"])
-    until(lambda: len(list(power.of(root))) == 2)
+    keeper = start_guest(root)
     (root / "lab" / "node").mkdir(exist_ok=True)
     (root / "lab" / "node" / "web1").touch()
 
@@ -243,10 +249,13 @@ def test_a_new_boot_ends_what_the_last_one_left(lab: Start, root: Path) -> None:
     os.kill(daemon_of(root), signal.SIGKILL)
     command.end()
     (root / "run" / "left").touch()
+    keeper = start_guest(root)
 
     again = lab()
 
     assert again.ready().startswith("ready ")
+    keeper.wait(PATIENCE_S)
+    assert list(power.of(root)) == []
     assert (root / "lab" / "settings.json").read_text() != boot
     assert not (root / "run" / "left").exists()
     again.stop()

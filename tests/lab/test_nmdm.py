@@ -7,11 +7,13 @@ import subprocess
 import sys
 import termios
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bhyved.lab.nmdm import Relay
 from tests.lab.labhost import PATIENCE_S, Lab, is_silent, read, until
 
 _LFLAG, _CFLAG, _SPEED = 3, 2, 4
@@ -97,6 +99,39 @@ def test_an_unread_side_keeps_the_oldest(lab: Lab) -> None:
     assert read(b, taken) == b"".join(b"%07d\n" % (start // 8) * 16 for start in range(0, taken, 128))[:taken]
     os.write(a, b"later")
     assert read(b, 5) == b"later"
+
+
+def test_a_side_that_goes_away_unblocks_its_peer(lab: Lab) -> None:
+    """A is full because nobody reads B; when B closes, A's output flows again, into nothing."""
+    a, b = lab.open("A"), lab.open("B")
+    fill(a)
+
+    os.close(b)
+
+    until(lambda: select.select([], [a], [], 0)[1])
+    for _ in range(20):
+        until(lambda: select.select([], [a], [], 0)[1])
+        os.write(a, b"x" * 8192)
+
+
+def test_whoever_opened_before_it_was_printed_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B opens, then A prints, and the relay sees the output first: it is not lost."""
+    relay = Relay(tmp_path)
+    relay.make("x")
+    a = os.open(tmp_path / "nmdmxA", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    tty.setraw(a)
+    relay.turn()
+    monkeypatch.setattr("bhyved.lab.nmdm._Inotify.read", lambda _: [])
+    b = os.open(tmp_path / "nmdmxB", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    tty.setraw(b)
+    os.write(a, b"now")
+
+    until(lambda: relay.turn() or not is_silent(b))
+
+    assert read(b, 3) == b"now"
+    os.close(a)
+    os.close(b)
+    relay.close()
 
 
 def test_a_first_open_finds_default_settings(lab: Lab) -> None:
