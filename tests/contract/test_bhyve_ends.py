@@ -209,6 +209,7 @@ def test_a_stopped_bhyve_sees_a_forced_end_only_when_it_is_continued(lab: Lab, e
 
     assert lab.control("--force-poweroff").returncode == 0
     assert bhyve.process.poll() is None
+    assert lab.control("--get-suspended-cpus").stdout == "suspended cpus:\t (none)\n"
 
     bhyve.send(signal.SIGCONT)
     assert bhyve.ended() == 1

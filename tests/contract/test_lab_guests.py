@@ -12,7 +12,7 @@ from tests.lab.machine import need_qemu
 
 def test_a_knob_may_change_with_the_run(lab: Lab) -> None:
     """The one that begins last holds."""
-    knobs = {"lab__script": "reboot", "lab__script-from-2": "halt", "lab__script-from-4": "triple-fault"}
+    knobs = {"lab__script-from-4": "triple-fault", "lab__script-from-2": "halt", "lab__script": "reboot"}
 
     assert [lab.start(**knobs).ended() for _ in range(5)] == [0, 2, 2, 3, 3]
 
