@@ -65,10 +65,10 @@ class GuestProcess:
             with contextlib.suppress(HostError):
                 _send(pid, signal.SIGKILL)
 
-    def search(self, *, fresh: bool = True) -> int | None:
+    def search(self) -> int | None:
         """The guest's process by what ps shows, where nothing else tells. Blocks."""
         try:
-            return self._processes.look(0.0 if fresh else _IDENTITY_AGE_S).guests.get(self._name)
+            return self._processes.look(_IDENTITY_AGE_S).guests.get(self._name)
         except HostError:
             return None
 

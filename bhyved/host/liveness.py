@@ -57,12 +57,29 @@ class Liveness:
         return Watch(fd)
 
     def is_held(self) -> bool:
-        """Whether anybody has the writing end now; ourselves counted. What was written is taken."""
+        """Whether anybody has the writing end at this moment, ourselves counted. What was written is taken."""
         watch = self.watch()
         if watch is None:
             return False
         try:
             return watch.is_held()
+        finally:
+            watch.close()
+
+    async def is_held_still(self, limit_s: float) -> bool:
+        """Whether somebody has the writing end and keeps it for `limit_s`.
+
+        A child that has nothing to do with it may have a copy for a moment: the kernel lets its parent go on before it closes what
+        is close-on-exec.
+        """
+        watch = self.watch()
+        if watch is None:
+            return False
+        try:
+            with trio.move_on_after(limit_s):
+                await watch.wait_end(lambda data: None)
+                return False
+            return True
         finally:
             watch.close()
 

@@ -30,6 +30,7 @@ from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.swtpm import Swtpm
 
 _PS_PAUSE_S = 5.0  # until the process table is asked again, when it could not be
+_HELD_S = 2.0  # for a process that is just ending; one in the kernel's hands takes longer
 _NODE_TELLS = (1, 4)  # statuses whose meaning depends on the node (contract 1.7.6)
 
 
@@ -71,7 +72,7 @@ class GuestMachine:
         trace = self._traces.get(stage)
         self._process.begins(stage, trace)
         if self._process.learn() is None and is_held:
-            self._process.pid = self._process.search(fresh=False)
+            self._process.pid = self._process.search()
         self._log_from = ledger.log_from if ledger else self._log.size()
         begin = trace.begin() if trace is not None else None
         started, started_at = (begin.monotonic, begin.at) if begin is not None else (None, None)
@@ -95,7 +96,7 @@ class GuestMachine:
             # Blank files and nobody at work: the daemon was killed before it could spawn the keeper.
             if trace.exists() and (is_held or trace.pid() is not None or trace.end() is not None):
                 return stage
-        return Stage.RUNNING if may_live and self._process.search(fresh=False) is not None else Stage.PREPARING
+        return Stage.RUNNING if may_live and self._process.search() is not None else Stage.PREPARING
 
     # --- a start -------------------------------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ class GuestMachine:
             raise problem
         make_directory(self._directory, 0o700)
         self._let_go()
-        self._refuse_held()
+        await self._refuse_held()
         for trace in self._traces.values():
             trace.remove()
         self._process.is_none()
@@ -123,14 +124,16 @@ class GuestMachine:
             raise
         return prepared
 
-    def _refuse_held(self) -> None:
+    async def _refuse_held(self) -> None:
         """Nothing is changed under somebody who still works for the guest. Raises Stuck."""
-        if not self._liveness.is_held():
+        if not await self._liveness.is_held_still(_HELD_S):
             return
         words = (self._name, *(tap.name for tap in self._ledger.taps.values())) if self._ledger else (self._name,)
         stuck = {pid: command for pid, command in self._site.tools.stuck.items() if any(word in command for word in words)}
         what = ", ".join(f"`{command}` (pid {pid}), which is stuck in the kernel," for pid, command in stuck.items())
-        pid = self._process.search()
+        pid = None
+        with contextlib.suppress(HostError):
+            pid = await self._process.survivor()
         if pid is not None:
             what = f"its bhyve (pid {pid})"
         raise Stuck(f"{what or 'a process'} still works for {self._name}: {self._liveness.path} is held open")
@@ -268,7 +271,7 @@ class GuestMachine:
         ledger = self._ledger
         if ledger is None:
             return  # nothing was taken: the start was refused, or everything has been given back
-        self._refuse_held()
+        await self._refuse_held()
         for trace in self._traces.values():
             trace.remove()  # this end has been told: a daemon that comes now finds a start that was interrupted
         if ledger.tpm:

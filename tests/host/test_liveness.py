@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from bhyved.core.errors import HostError
@@ -98,17 +99,18 @@ async def test_what_is_written_is_heard_whole_and_is_no_end(fifo: Liveness) -> N
     assert b"".join(heard) == b"pid 12\n"
 
 
-def test_unrelated_children_do_not_hold_it(fifo: Liveness) -> None:
+async def test_unrelated_children_do_not_hold_it(fifo: Liveness) -> None:
     """A child that was started while the writing end was open here, but not given it, does not keep the guest alive."""
     alive = fifo.open_writer()
     others = [spawn(["/bin/sh", "-c", "read never <>$0", f"{fifo.path}.never"], {}, {"PATH": "/usr/bin:/bin"})]
-    popen = subprocess.Popen(["/bin/sh", "-c", "read never <>$0", f"{fifo.path}.never"])
+    popen = subprocess.Popen(["/bin/sh", "-c", "read never <>$0", f"{fifo.path}.never"])  # noqa: ASYNC220 - it is not waited for
     try:
         watch = watched(fifo)
         assert watch.is_held()
         os.close(alive)
 
-        assert not watch.is_held()
+        with trio.fail_after(10):
+            await watch.wait_end(lambda data: None)
         watch.close()
     finally:
         for pid in (*others, popen.pid):
@@ -129,6 +131,21 @@ async def test_another_round(fifo: Liveness) -> None:
     os.close(alive)
     assert not watch.is_held()
     watch.close()
+
+
+async def test_held_still(fifo: Liveness, autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever holds it for longer than the limit holds it still; a copy that is closed meanwhile is no holder."""
+    assert await fifo.is_held_still(1) is False
+    alive = fifo.open_writer()
+    assert await fifo.is_held_still(1) is True
+
+    async def let_go() -> None:
+        await trio.sleep(0.5)
+        os.close(alive)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_go)
+        assert await fifo.is_held_still(1) is False
 
 
 def test_no_fifo_no_watch(fifo: Liveness) -> None:

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
+from bhyved.host import machine as module
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_pid
 from tests.host.scripts import until
@@ -431,8 +432,9 @@ async def test_a_loader_that_ended_while_no_daemon_watched(host: OneHost) -> Non
     assert (await end_of(second)).status == 3
 
 
-async def test_a_host_command_of_a_dead_daemon_is_waited_for(host: OneHost) -> None:
+async def test_a_host_command_of_a_dead_daemon_is_waited_for(host: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the daemon was doing to the guest when it was killed is over before the next one touches the guest."""
+    monkeypatch.setattr(module, "_HELD_S", 0.1)
     host.node().parent.mkdir()
     host.node().touch()
     host.scripts.write("bhyvectl", f"read go <>{host.dev}/never; rm {host.node()}")
@@ -578,8 +580,9 @@ async def test_two_guests_do_not_keep_each_other_alive(host: OneHost) -> None:
     assert (await end_of(db)).status == 137
 
 
-async def test_no_second_run_over_a_living_one(host: OneHost, machine: GuestMachine) -> None:
+async def test_no_second_run_over_a_living_one(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start over a guest that still lives is refused before anything is changed."""
+    monkeypatch.setattr(module, "_HELD_S", 0.1)
     await start(machine, guest())
     pid = await until_pid(host)
     with pytest.raises(Stuck, match=rf"^its bhyve \(pid {pid}\) still works for web"):

@@ -91,6 +91,7 @@ async def test_an_automatic_restart_needs_one_host_command(host: OneHost, machin
     await end_of(machine)
     await machine.clean(final=False)
     before = len(host.scripts.calls)
+    machine._site.processes._seen_at = float("-inf")
     await start(machine, guest(do="exit 0"), first=False)
 
     assert [call.split()[0] for call in host.scripts.calls[before:] if not call.startswith("bhyve ")] == ["bhyvectl"]
