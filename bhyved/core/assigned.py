@@ -82,7 +82,7 @@ def provisional(spec: VmSpec, *, arch: str = "amd64", install: bool = False) -> 
         taps={identity: f"tap{number}" for number, identity in enumerate(taps)},
         consoles={port.port: nmdm_path(name, port.port) for port in spec.serial},
         sockets={console.name: f"{run}/vtcon{number}.sock" for number, console in enumerate(spec.virtio_console)},
-        bootvars=f"/var/db/bhyved/vm/{name}.vars.fd" if vars_template(spec) else "",
+        bootvars=f"/var/db/bhyved/vars/{name}.fd" if vars_template(spec) else "",
         tpm_socket=f"{run}/tpm.sock",
         vnc="127.0.0.1:5900",
         install=install,

@@ -38,7 +38,7 @@ def test_a_bare_guest() -> None:
         "name=a\ncpus=1\nsockets=1\ncores=1\nthreads=1\nmemory.size=256M\nacpi_tables=true\nx86.vmexit_on_hlt=true\n"
         "x86.vmexit_on_pause=true\nx86.strictmsr=false\nrtc.use_localtime=false\n"
         "bootrom=/usr/local/share/uefi-firmware/BHYVE_UEFI.fd\nlpc.bootrom=/usr/local/share/uefi-firmware/BHYVE_UEFI.fd\n"
-        "bootvars=/var/db/bhyved/vm/a.vars.fd\nlpc.bootvars=/var/db/bhyved/vm/a.vars.fd\n"
+        "bootvars=/var/db/bhyved/vars/a.fd\nlpc.bootvars=/var/db/bhyved/vars/a.fd\n"
         "pci.0.0.0.device=hostbridge\npci.0.31.0.device=lpc\n"
     )
 
