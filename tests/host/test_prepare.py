@@ -340,6 +340,7 @@ async def test_vnc_ports(host: OneHost, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(module.vnc, "FIRST_PORT", taken)
         web = await daemon.machine("web").prepare(order(guest(graphics={})))
         db = await daemon.machine("db").prepare(order(guest("db", graphics={})))
+        await daemon.machine("web").clean(final=True)
         again = await daemon.machine("db").prepare(order(guest("db", graphics={})))
     ports = [int(each.vnc.removeprefix("127.0.0.1:")) for each in (web, db, again)]
 
