@@ -106,13 +106,13 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     book_boot: str = ""  # also of `held`
     held: str = ""  # why policy has held the guest: it stays so for the next daemon on the same boot
     restarts: Restarts = Restarts()
-    exits: dict[ExitKind, int] = {}  # noqa: RUF012 - msgspec copies the default for each instance
+    exits: dict[ExitKind, int] = {}
     forced_stops: int = 0
     start_s: Histogram = Histogram()
     stop_s: Histogram = Histogram()
     last_exit: LastExit | None = None
-    slots: dict[str, str] = {}  # noqa: RUF012
-    macs: dict[str, str] = {}  # noqa: RUF012
+    slots: dict[str, str] = {}
+    macs: dict[str, str] = {}
     console_bytes: int = 0
 
 
@@ -160,7 +160,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     adopted: bool = False
     restarts: Restarts = Restarts()
-    exits: dict[ExitKind, int] = {}  # noqa: RUF012
+    exits: dict[ExitKind, int] = {}
     last_exit: LastExit | None = None
     next_start: float | None = None  # monotonic
     attempts: str = ""  # "crash 4 of 5", "failed start 7", or ""
@@ -252,4 +252,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: Phase | None = None
     reason: str = ""
     by: str = ""
-    data: dict[str, str | int | float | bool | None] = {}  # noqa: RUF012
+    data: dict[str, str | int | float | bool | None] = {}

@@ -75,8 +75,8 @@ class Questions:
 
 
 async def _poll(question: Callable[[], Awaitable[bool]]) -> None:
-    while not await question():
-        await trio.sleep(PERIOD_S)  # noqa: ASYNC110 - nobody here could set an event
+    while not await question():  # noqa: ASYNC110 - nobody here could set an event
+        await trio.sleep(PERIOD_S)
 
 
 async def _connects(address: str, port: int) -> bool:

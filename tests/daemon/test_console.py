@@ -16,12 +16,6 @@ from tests.daemon.consolekit import NOON, Daemon, attached
 from tests.daemon.guestline import GuestLine
 
 
-@pytest.fixture(autouse=True)
-def _time_limit() -> Iterator[None]:
-    """Nothing here takes long; what hangs is cut off by the limits inside."""
-    yield
-
-
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[GuestLine]:
     guest = GuestLine(tmp_path / "nmdm-web1.1B")
