@@ -97,8 +97,7 @@ class FileVault:
             raise HostError(f"{self._path(name)} is of a newer bhyved and is left alone")
         batch = self._next
         batch.changes[name] = record
-        await trio.lowlevel.checkpoint()  # whoever else is about to save joins
-        async with self._writing:
+        async with self._writing:  # after a checkpoint at least: whoever else is about to save joins
             if not batch.taken:
                 batch.taken, self._next = True, _Batch()
                 with trio.CancelScope(shield=True):  # others wait for it, and two writers must not meet in one file

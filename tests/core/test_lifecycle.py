@@ -240,12 +240,12 @@ def test_over_the_limit_slowly() -> None:
 
 def test_a_stable_run_forgives_what_was_before() -> None:
     """Up for stable-after, the next crash counts as the first."""
-    guest = Guest().run()
+    guest = Guest(spec(restart=RestartSpec(stable_after=Duration(60)))).run()
     for _ in range(4):
-        guest.end(ExitKind.ERROR)
+        guest.end(ExitKind.ERROR, uptime_s=59)
         guest.again()
-    guest.now += 600
-    guest.end(ExitKind.ERROR, uptime_s=600)
+    assert guest.life.decision == "starting again in 16 s (crash 4 of 5)"
+    guest.end(ExitKind.ERROR, uptime_s=60)
     assert guest.life.decision == "starting again in 2 s (crash 1 of 5)"
 
 
@@ -295,6 +295,14 @@ def test_a_loader_at_a_prompt_is_a_failed_start() -> None:
     assert (guest.phase, guest.did()[-1]) == (Phase.KILLING, "kill")
     guest.tell(LoaderEnded(end("start-error")), Cleaned())
     assert (guest.phase, guest.life.reason) == (Phase.BACKOFF, "the loader did not finish within 30s (failed start 1)")
+
+
+def test_who_stops_a_guest_whose_loader_is_being_killed_is_the_reason() -> None:
+    """Not the loader's time limit."""
+    guest = in_phase(Phase.LOADING)
+    guest.until_deadline()
+    guest.tell(Stop(by="bob"), LoaderEnded(end("start-error")), Cleaned())
+    assert (guest.phase, guest.life.reason, guest.life.book) == (Phase.DOWN, "stopped by bob", Book())
 
 
 def test_who_restarts_a_guest_whose_loader_is_being_killed_does_not_wait() -> None:
@@ -391,6 +399,15 @@ def test_even_an_end_that_has_passed_sends_sigkill_before_giving_up() -> None:
     assert guest.now == 1001.0
 
 
+def test_a_process_that_is_being_killed_has_its_second_too() -> None:
+    """However little time the host has left."""
+    guest = in_phase(Phase.KILLING)
+    guest.tell(Shutdown(by="rc", end_at=990.0))
+    while guest.phase is Phase.KILLING:
+        guest.until_deadline()
+    assert guest.now == 1001.0
+
+
 def test_late_deadlines_do_not_fall_on_each_other() -> None:
     """A host that was asleep for an hour cuts the power, and leaves the guest the time for it, before it kills."""
     guest = Guest().run()
@@ -462,6 +479,16 @@ def test_a_start_that_is_taken_back_is_not_used_by_the_next_wish() -> None:
     assert (guest.phase, guest.life.install) == (Phase.WAITING, True)
 
 
+def test_a_start_during_the_cleaning_waits_for_nothing_else() -> None:
+    """A person does not wait for the back-off, and is named as the one who asked."""
+    guest = in_phase(Phase.CLEANING)
+    assert guest.life.decision == "starting again in 2 s (crash 1 of 5)"
+    guest.tell(Start(by="bob"))
+    assert guest.life.decision == "starting again: asked for by bob"
+    guest.tell(Cleaned())
+    assert (guest.phase, guest.life.by, guest.life.book) == (Phase.WAITING, "bob", Book())
+
+
 def test_a_restart_while_preparing_prepares_anew() -> None:
     """The configuration may have changed since."""
     guest = in_phase(Phase.PREPARING)
@@ -528,6 +555,20 @@ def test_install_media_go_away_after_the_first_end() -> None:
         assert guest.life.install
         guest.tell(*ends)
         assert not guest.life.install
+
+
+def test_install_media_go_away_with_a_power_cut() -> None:
+    """Also when it is a restart that cuts it, and the wish stays up."""
+    guest = Guest(spec(stop=StopSpec(timeout=Duration(0)))).run(install=True)
+    guest.tell(Restart(by="alice"))
+    assert (guest.phase, guest.life.install) == (Phase.KILLING, False)
+
+
+def test_no_start_attaches_install_media_by_itself() -> None:
+    """A failed start of a guest that was not being installed."""
+    guest = in_phase(Phase.STARTING)
+    guest.end(ExitKind.START_ERROR)
+    assert not guest.life.install
 
 
 def test_install_media_stay_until_a_run_has_begun() -> None:
@@ -600,6 +641,34 @@ def test_a_person_may_start_restart_and_reset_a_held_guest() -> None:
     assert (guest.phase, guest.life.hold) == (Phase.HELD, HOLD)
 
 
+def test_a_reset_of_a_held_guest_that_automation_started() -> None:
+    """The next run is the person's who pressed reset."""
+    guest = Guest(desired=UP)
+    guest.tell(Start(by="autostart", auto=True), Turn(), Prepared(loader=False), Up(), SetHold(hold=HOLD), Reset(by="bob"))
+    guest.end(ExitKind.REBOOT)
+    guest.tell(Cleaned())
+    assert guest.phase is Phase.WAITING
+
+
+def test_a_hold_outlives_a_stop_of_all_that_is_taken_back() -> None:
+    """What automation had started again is not started again by automation."""
+    guest = Guest().run()
+    guest.end(ExitKind.TRIPLE_FAULT)
+    guest.again()
+    guest.tell(SetHold(hold=HOLD), Shutdown(by="drain"))
+    guest.life.closing = False
+    guest.end()
+    guest.tell(Cleaned())
+    assert guest.phase is Phase.HELD
+
+
+def test_autostart_keeps_the_history() -> None:
+    """The limits survive a restart of the daemon."""
+    guest = Guest(desired=UP, book=Book(crashes=(990.0,)))
+    guest.tell(Start(by="autostart", auto=True))
+    assert guest.life.book == Book(crashes=(990.0,))
+
+
 def test_autostart_of_a_held_guest_leads_to_held() -> None:
     """And a stop there leads down, with the hold still set."""
     guest = Guest(desired=UP, hold=HOLD)
@@ -653,6 +722,26 @@ def test_a_crash_while_the_daemon_is_stopping_is_not_restarted() -> None:
     assert guest.life.decision == "stays down: it ended by triple-fault; bhyved is stopping its guests"
     guest.tell(Cleaned())
     assert (guest.phase, guest.life.desired, len(guest.life.book.crashes)) == (Phase.DOWN, UP, 1)
+
+
+def test_a_start_that_is_being_prepared_while_the_daemon_begins_to_stop() -> None:
+    """It is taken back, without another word from anybody."""
+    guest = in_phase(Phase.PREPARING)
+    guest.life.closing = True
+    guest.tell(Prepared(loader=False), Cleaned())
+    assert (guest.phase, guest.life.reason, guest.did()) == (Phase.DOWN, "bhyved is stopping its guests", ["clean-all"])
+
+
+def test_a_restart_that_the_stop_of_the_daemon_overtakes_is_cleaned_up_wholly() -> None:
+    """What was left for the next run is no use any more."""
+    guest = Guest().run()
+    guest.end(ExitKind.REBOOT)
+    guest.life.closing = True
+    guest.did()
+    guest.tell(Cleaned())
+    assert (guest.phase, guest.did()) == (Phase.CLEANING, ["clean-all"])
+    guest.tell(Cleaned())
+    assert (guest.phase, guest.life.dirty) == (Phase.DOWN, False)
 
 
 def test_a_guest_over_its_limit_while_the_daemon_is_stopping_is_held() -> None:

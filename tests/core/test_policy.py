@@ -100,10 +100,13 @@ def test_reboots_and_crashes_count_apart() -> None:
 
 def test_a_run_that_was_stable_is_forgiven_everything() -> None:
     """Up for stable-after: the next crash is the first."""
-    _, book = replay(Restart(), *((float(i), CRASH) for i in range(5)))
-    verdict, book = judge(Restart(), end(CRASH), book, uptime_s=600.0, now=606.0, rng=lambda: 0.0)
-    assert verdict == StartAt(608.0, "the end", "crash")
-    assert book == Book(crashes=(606.0,))
+    restart = Restart(stable_after=Duration(60))
+    _, book = replay(restart, *((float(i), CRASH) for i in range(5)))
+    verdict, _ = judge(restart, end(CRASH), book, uptime_s=59.9, now=70.0, rng=lambda: 0.0)
+    assert isinstance(verdict, HoldFor)
+    verdict, book = judge(restart, end(CRASH), book, uptime_s=60.0, now=70.0, rng=lambda: 0.0)
+    assert verdict == StartAt(72.0, "the end", "crash")
+    assert book == Book(crashes=(70.0,))
 
 
 def test_failed_starts_go_on_for_ever_ever_more_slowly() -> None:

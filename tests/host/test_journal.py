@@ -211,11 +211,12 @@ async def test_a_daemon_that_ends_writes_what_it_had_to_say(db: Path) -> None:
 
 async def test_one_writer_at_a_time(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever wants everything flushed waits for the writer under way, even when it is cancelled meanwhile."""
-    began, go_on = threading.Event(), threading.Event()
-    real, calls = journals._append, []
+    began, second, go_on = threading.Event(), threading.Event(), threading.Event()
+    real = journals._append
 
     def slow(path: str, data: bytes) -> int:
-        calls.append(data)
+        if began.is_set():
+            second.set()
         began.set()
         assert go_on.wait(10)
         return real(path, data)
@@ -228,12 +229,38 @@ async def test_one_writer_at_a_time(db: Path, monkeypatch: pytest.MonkeyPatch) -
         await trio.to_thread.run_sync(began.wait)
         made.append("b")
         nursery.start_soon(made.flushed)
-        await trio.testing.wait_all_tasks_blocked()
+        assert not await trio.to_thread.run_sync(second.wait, 0.2)
         nursery.cancel_scope.cancel()
-        assert len(calls) == 1
         go_on.set()
     await made.flushed()
     assert names(journal(db).since(0)) == ["a", "b"]
+
+
+async def test_a_run_that_is_just_being_written_is_told_once(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the file and in memory at that moment."""
+    written, go_on = threading.Event(), threading.Event()
+    real = journals._append
+
+    def slow(path: str, data: bytes) -> int:
+        size = real(path, data)
+        written.set()
+        assert go_on.wait(10)
+        return size
+
+    made = journal(db)
+    made.add_run(run(1))
+    await made.flushed()
+    monkeypatch.setattr(journals, "_append", slow)
+    made.add_run(run(2))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.flushed)
+        await trio.to_thread.run_sync(written.wait)
+        made.add_run(run(3))
+        told = made.runs("web1", 9)
+        go_on.set()
+    assert told == [run(1), run(2), run(3)]
+    await made.flushed()
+    assert journal(db).runs("web1", 9) == told
 
 
 async def test_a_full_disk_costs_what_would_be_on_it(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
