@@ -164,8 +164,9 @@ class _Daemon:
             self._warn(sentence)
         for name, why in settled.broken.items():
             self._warn(f"{name} is held: {why}")
-        for path in (self._run / SHUTDOWN_FILE, self._run / URL_FILE):
-            path.unlink(missing_ok=True)  # of the daemon before
+        (self._run / URL_FILE).unlink(missing_ok=True)  # of the daemon before
+        if not self._life.stop_all:  # which is how the rc script stops guests at the end of the host: then the file is for us
+            (self._run / SHUTDOWN_FILE).unlink(missing_ok=True)
         try:
             await self._host.load_modules()
         except HostError as error:
