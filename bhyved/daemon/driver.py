@@ -19,6 +19,7 @@ from bhyved.core.exits import Exit, ExitKind, Outcome, Stage, classify, classify
 from bhyved.core.lifecycle import Answer, Lifecycle
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, LastExit, Phase, VmRecord, VmStatus
+from bhyved.core.units import Duration
 from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
 from bhyved.daemon.ports import Order
@@ -58,7 +59,7 @@ class VmDriver:
         wished = record.desired if record.desired is not None and record.desired_boot == boot else None
         autostart = Desired.UP if spec.autostart else Desired.DOWN
         self.life = Lifecycle(
-            spec,
+            self._as_stopped(spec),
             rng=around.rng,
             desired=wished or autostart,
             hold=record.hold,
@@ -105,7 +106,14 @@ class VmDriver:
         if self._early is not None and isinstance(event, lifecycle.WISHES):
             self._early.append(event)
             return lifecycle.ACCEPTED
-        event = self._without_button(event)
+        if self.life.phase is Phase.STARTING and isinstance(event, lifecycle.Stop | lifecycle.Shutdown | lifecycle.Restart):
+            # Stopped while it is starting a guest is killed. It may have come up unseen, hours ago: after a VNC `wait`, say.
+            self._early = [event]
+            self._start(self._look_first)
+            return lifecycle.ACCEPTED
+        return self._step(event)
+
+    def _step(self, event: lifecycle.Event) -> Answer:
         was, now = self.life.phase, self._around.host.monotonic()
         desired, hold, verdict = self.life.desired, self.life.hold, self.life.verdict
         answer, actions = self.life.step(event, now)
@@ -118,16 +126,6 @@ class VmDriver:
         self._stirred.set()
         return answer
 
-    def _without_button(self, event: lifecycle.Event) -> lifecycle.Event:
-        """arm64 has no power button (contract 1.8): without a command of its own a guest there is not asked, its power is cut."""
-        if (
-            self._around.target.arch == "arm64"
-            and isinstance(event, lifecycle.Stop | lifecycle.Shutdown)
-            and self.spec.stop.command is None
-        ):
-            return msgspec.structs.replace(event, force=True)
-        return event
-
     def orphan(self, why: str) -> None:
         """The guest's file has gone: what runs goes on, nothing starts any more."""
         self.orphaned, self.blocked = True, why
@@ -135,7 +133,7 @@ class VmDriver:
 
     def update(self, spec: VmSpec, *, blocked: str = "") -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
-        self.spec = self.life.spec = spec
+        self.spec, self.life.spec = spec, self._as_stopped(spec)
         self.blocked, self.orphaned = blocked, False
         self._open_consoles()
         self._compare()
@@ -470,6 +468,20 @@ class VmDriver:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
         if self.life.phase is Phase.STARTING:
             self._start(self._look_once)
+
+    def _as_stopped(self, spec: VmSpec) -> VmSpec:
+        """arm64 has no power button (contract 1.8): without a command of its own a guest there gets no grace, its power is cut."""
+        if self._around.target.arch != "arm64" or spec.stop.command is not None:
+            return spec
+        return msgspec.structs.replace(spec, stop=msgspec.structs.replace(spec.stop, timeout=Duration(0)))
+
+    async def _look_first(self) -> None:
+        """Look at the title, then do what was wished meanwhile."""
+        await self._look_once()
+        early, self._early = self._early, None
+        for wish in early or ():
+            # Each is taken as it stands now: a look was had.
+            self._step(wish)
 
     async def _look_once(self) -> None:
         run = self._run

@@ -76,13 +76,16 @@ def sync_directory(path: str) -> None:
 def read_plain(path: str, limit: int = READ_LIMIT_BYTES) -> bytes:
     """The content of a regular file of our own. A link, a FIFO, a giant or a directory in its place is an OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "is no regular file", path)
         if found.st_size > limit:
             raise OSError(0, f"has {found.st_size} bytes, more than {limit}", path)
-        return file.read(limit + 1)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(limit + 1)
+    finally:
+        os.close(fd)
 
 
 def is_leftover(name: str) -> bool:

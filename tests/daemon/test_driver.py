@@ -350,3 +350,37 @@ async def test_arm64_has_no_button(autojump_clock: trio.abc.Clock) -> None:
         await it.phase(Phase.DOWN)
 
         assert it.machine().did == ["prepare", "spawn", "force poweroff", "clean all"]
+        it.start()
+        await it.phase(Phase.UP)
+        it.guests.submit("web1", Restart(by="alice"))
+        await it.ran(2)
+        await it.phase(Phase.UP)
+
+        assert "press" not in it.machine().did
+
+
+async def test_a_guest_that_came_up_unseen_is_not_killed(autojump_clock: trio.abc.Clock) -> None:
+    """A guest that waited for VNC for an hour is looked at before it is stopped: it has come up, so it gets the button."""
+    async with lab(guest()) as it:
+        it.machine().lives = [Life(title_s=3600.0, acpi_s=1.0)]
+        it.start()
+        await it.phase(Phase.STARTING)
+        await trio.sleep(7200)
+        assert it.status().phase is Phase.STARTING
+        it.stop()
+        await it.phase(Phase.DOWN)
+
+        assert it.machine().did == ["prepare", "spawn", "press", "clean all"]
+
+
+async def test_a_guest_that_has_not_come_up_is_killed(autojump_clock: trio.abc.Clock) -> None:
+    """While bhyve is still setting up no vCPU has run: there is nothing to save, and wishes are taken in their order."""
+    async with lab(guest()) as it:
+        it.machine().lives = [Life(title_s=1e9), Life()]
+        it.start()
+        await it.phase(Phase.STARTING)
+        it.stop()
+        it.start()
+        await it.phase(Phase.UP)
+
+        assert it.machine().did == ["prepare", "spawn", "kill", "clean", "prepare", "spawn"]
