@@ -22,16 +22,14 @@ from bhyved.core.status import Desired, LastExit, Phase, VmRecord, VmStatus
 from bhyved.core.units import Duration
 from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
+from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.ports import Order
 from bhyved.daemon.readiness import Questions, agent_port
 from bhyved.daemon.run import Run
+from bhyved.daemon.saving import Saving
 from bhyved.daemon.turnstile import Turnstile
 
 _log = structlog.get_logger()
-
-#: Looks for the title of a guest that has a console: its first byte is the better news, and a look costs a process.
-FIRST_LOOK_S, FIRST_LOOK_WITH_CONSOLE_S, LAST_LOOK_S = 0.01, 0.25, 30.0
-HISTORY_S = 5.0  # for a console's history to be opened, at the daemon's start
 
 
 class VmDriver:
@@ -49,8 +47,8 @@ class VmDriver:
         self._changes: tuple[reload.Change, ...] = ()
         self._since, self._since_at = around.host.monotonic(), around.host.utc()
         self._stirred = trio.Event()
-        self._unsaved, self._save_done, self._saving = trio.Event(), trio.Event(), False
-        self._up_watch = trio.CancelScope()
+        self._saving = Saving(around.vault, spec.name, self._tell)
+        self._ascent = Ascent(spec.name, self._machine, around.consoles, self._saw_up)
         self._presses = 0
         self._waiting_for = ""
         self._last_failure = ""
@@ -91,6 +89,10 @@ class VmDriver:
     def changes(self) -> tuple[reload.Change, ...]:
         """Keys whose new value waits for another run."""
         return self._changes
+
+    async def saved(self) -> None:
+        """Return when what is kept of the guest is on disk, or has refused to go there."""
+        await self._saving.done()
 
     @property
     def is_over(self) -> bool:
@@ -180,7 +182,7 @@ class VmDriver:
         """Drive the guest until cancelled. Started means: whatever an earlier daemon left has been taken up."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._keep_saving)
+            nursery.start_soon(self._saving.run)
             await self._take_up()
             early, self._early = self._early, None
             for wish in early or ():
@@ -223,25 +225,13 @@ class VmDriver:
             self._early = [wish for wish in self._early or () if wish not in starts]
         self._open_consoles()
         self._compare()
-        up = await self._seems_up() if found.stage is Stage.RUNNING else False
-        self._run.was_up = up
+        up = found.stage is Stage.RUNNING and await self._ascent.seen()
+        hubs = self._around.consoles.hubs(self.name)
+        self._run.was_up, self._run.console_since = up, hubs[0].ring.run_start if hubs else 0
         self.submit(lifecycle.Found(found.stage, up))
         self._start(self._watch)
         if found.stage is Stage.RUNNING:
-            self._start(self._watch_up) if not up else self._came_up()
-
-    async def _seems_up(self) -> bool:
-        """Whether the guest that was found had come up: it had printed something since its start, or its title is set."""
-        hubs = self._around.consoles.hubs(self.name)
-        with trio.move_on_after(HISTORY_S):
-            for hub in hubs:
-                await hub.history()
-        assert self._run is not None
-        if hubs:
-            self._run.console_since = hubs[0].ring.run_start
-        if any(hub.ring.end > hub.ring.run_start for hub in hubs):
-            return True
-        return await self._machine.title_is_set()
+            self._start(self._ascent.watch) if not up else self._came_up()
 
     # --- actions -------------------------------------------------------------------------------------------------------------
 
@@ -322,7 +312,7 @@ class VmDriver:
         except HostError as error:
             self.submit(lifecycle.SpawnFailed(str(error)))
             return
-        self._start(self._watch_up, since)
+        self._start(self._ascent.watch, since)
         await self._watch()
 
     async def _press(self) -> None:
@@ -399,7 +389,7 @@ class VmDriver:
                 self._ended(run, outcome)
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
-        self._up_watch.cancel()
+        self._ascent.over()
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
         asked = self.life.phase in (Phase.STOPPING, Phase.KILLING)
         end = classify(outcome, was_up=run.was_up, asked=asked)
@@ -443,31 +433,10 @@ class VmDriver:
         record = runs.record(run, end, last, uptime_s=0.0, decision="", stderr=stderr, console="")
         self._around.journal.add_run(record)
 
-    async def _watch_up(self, since: dict[str, int] | None = None) -> None:
-        """Submit Up when the guest has said something, or its title shows that all its resources are there (contract 1.6)."""
-        hubs = self._around.consoles.hubs(self.name)
-        since = {hub.port: hub.ring.run_start for hub in hubs} if since is None else since
-        with trio.CancelScope() as self._up_watch:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._first_byte, since, nursery.cancel_scope)
-                look_s = FIRST_LOOK_WITH_CONSOLE_S if hubs else FIRST_LOOK_S
-                while look_s <= LAST_LOOK_S:
-                    await trio.sleep(look_s)
-                    if await self._machine.title_is_set():
-                        nursery.cancel_scope.cancel()
-                    look_s *= 2
-            if self.life.phase is Phase.STARTING:
-                self.submit(lifecycle.Up())
-                self._came_up()
-
-    async def _first_byte(self, since: dict[str, int], scope: trio.CancelScope) -> None:
-        await self._around.consoles.first_byte(self.name, since)
-        scope.cancel()
-
     def look(self) -> None:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
         if self.life.phase is Phase.STARTING:
-            self._start(self._look_once)
+            self._start(self._ascent.look)
 
     def _as_stopped(self, spec: VmSpec) -> VmSpec:
         """arm64 has no power button (contract 1.8): without a command of its own a guest there gets no grace, its power is cut."""
@@ -477,18 +446,16 @@ class VmDriver:
 
     async def _look_first(self) -> None:
         """Look at the title, then do what was wished meanwhile."""
-        await self._look_once()
+        await self._ascent.look()
         early, self._early = self._early, None
         for wish in early or ():
             # Each is taken as it stands now: a look was had.
             self._step(wish)
 
-    async def _look_once(self) -> None:
-        run = self._run
-        titled = await self._machine.title_is_set()
-        if titled and run is self._run and self.life.phase is Phase.STARTING:
-            self._up_watch.cancel()
-            self.submit(lifecycle.Up())
+    def _saw_up(self) -> None:
+        """The guest has come up while it was starting."""
+        if self.life.phase is Phase.STARTING:
+            self._step(lifecycle.Up())
             self._came_up()
 
     def _came_up(self) -> None:
@@ -654,35 +621,7 @@ class VmDriver:
             self._record, desired=life.desired, desired_boot=boot, hold=life.hold, book=life.book, book_boot=boot, held=held
         )
         self._record = record
-        self._unsaved.set()
-
-    async def saved(self) -> None:
-        """Return when what is kept of the guest is on disk, or has refused to go there."""
-        while self._unsaved.is_set() or self._saving:
-            self._save_done = trio.Event()
-            await self._save_done.wait()
-
-    async def _keep_saving(self) -> None:
-        """Save the record whenever it has changed; the newest only, however fast it changes."""
-        saved: VmRecord | None = None
-        trouble = ""
-        while True:
-            await self._unsaved.wait()
-            self._unsaved = trio.Event()
-            if self._record == saved:
-                self._save_done.set()
-                continue
-            record, self._saving = self._record, True
-            try:
-                await self._around.vault.save(self.name, record)
-            except HostError as error:
-                if str(error) != trouble:
-                    self._tell("save-failed", str(error))
-                trouble = str(error)
-            else:
-                saved, trouble = record, ""
-            self._saving = False
-            self._save_done.set()
+        self._saving.put(record)
 
 
 def _said(**words: str | float | bool | None) -> dict[str, str | float | bool]:

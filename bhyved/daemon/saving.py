@@ -1,0 +1,50 @@
+"""Keeps one guest's record on disk: the newest one, however fast it changes, and a disk that takes nothing is told of once."""
+
+from collections.abc import Callable
+
+import trio
+
+from bhyved.core.errors import HostError
+from bhyved.core.status import VmRecord
+from bhyved.daemon.ports import Vault
+
+
+class Saving:
+    """The saving of one guest's record."""
+
+    def __init__(self, vault: Vault, name: str, tell: Callable[[str, str], None]) -> None:
+        self._vault, self._name, self._tell = vault, name, tell
+        self._newest: VmRecord | None = None
+        self._saved: VmRecord | None = None
+        self._changed, self._done = trio.Event(), trio.Event()
+        self._busy = False
+
+    def put(self, record: VmRecord) -> None:
+        """This is what is to be kept."""
+        self._newest = record
+        self._changed.set()
+
+    async def done(self) -> None:
+        """Return when what was put is on disk, or has refused to go there."""
+        while self._changed.is_set() or self._busy:
+            self._done = trio.Event()
+            await self._done.wait()
+
+    async def run(self) -> None:
+        """Save until cancelled."""
+        trouble = ""
+        while True:
+            await self._changed.wait()
+            self._changed, self._busy = trio.Event(), True
+            record = self._newest
+            if record is not None and record != self._saved:
+                try:
+                    await self._vault.save(self._name, record)
+                except HostError as error:
+                    if str(error) != trouble:
+                        self._tell("save-failed", str(error))
+                    trouble = str(error)
+                else:
+                    self._saved, trouble = record, ""
+            self._busy = False
+            self._done.set()
