@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bhyved.core import hostend, order
-from bhyved.core.ladder import FORCE_S, KILL_S, TAIL_SHARE
+from bhyved.core import order
+from bhyved.core.ladder import needed_s
 from bhyved.core.spec import Ready, VmSpec
 from bhyved.core.turns import Pace
 from bhyved.core.units import Duration
@@ -59,28 +59,20 @@ def _readiness(ready: Ready | None) -> str:
 def shutdown(specs: Mapping[str, VmSpec], budget_s: float | None) -> Agenda:
     """The stop of these guests at the end of the host, which gives them `budget_s` together; None: as long as they take."""
     behind = order.behind(specs)
-    chains = hostend.shares(behind, frozenset(specs))
     begins: dict[str, float] = {}
     ends: dict[str, float] = {}
     steps = []
-    needs = 0.0
     for name in order.stop_order(specs):
         after = tuple(sorted(behind[name] & specs.keys()))
         begins[name] = max((ends[other] for other in after if other in ends), default=0.0)
-        mine = _needed_s(float(specs[name].stop.timeout))
+        mine = needed_s(float(specs[name].stop.timeout))
         ends[name] = begins[name] + mine
-        # Those that stop one after the other share evenly what is left: the first of them decides how much that has to be.
-        needs = max(needs, begins[name] + chains[name] * mine)
         text = f"{name}: at most {Duration(round(mine))}" + (f", after {', '.join(after)}" if after else "")
         steps.append(Step(name=name, at_s=begins[name], up_to_s=ends[name], after=after, text=text))
+    needs = max(ends.values(), default=0.0)
     fits = budget_s is None or needs <= budget_s
     head = _verdict(len(steps), needs, budget_s, fits=fits)
     return Agenda(text=_text(head, steps), steps=tuple(steps), fits=fits, needs_s=round(needs, 1), budget_s=budget_s)
-
-
-def _needed_s(timeout_s: float) -> float:
-    """The time in which a guest gets its whole grace, with what the ladder keeps back for cutting its power."""
-    return min(timeout_s + FORCE_S + KILL_S, timeout_s / (1 - TAIL_SHARE))
 
 
 def _verdict(count: int, needs_s: float, budget_s: float | None, *, fits: bool) -> str:

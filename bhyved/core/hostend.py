@@ -47,29 +47,34 @@ def deadline(end: HostEnd, init_s: float | None, margin_s: float, now: float) ->
     return now + max(0.0, budget_s(end.timeout_s, init_s, margin_s) - end.used_s)
 
 
-def shares(behind: Mapping[str, frozenset[str]], running: frozenset[str]) -> dict[str, int]:
-    """For each running guest, how many stops in a row its own begins: itself, and the longest chain of guests that wait for its end.
+def chains(behind: Mapping[str, frozenset[str]], needs: Mapping[str, float]) -> dict[str, float]:
+    """For each running guest, how many seconds the longest row of stops takes that its own begins: its own, then of those behind it.
 
-    `behind` has, for each guest, those that must be down before it may stop.
+    `behind` has, for each guest, those that must be down before it may stop; `needs`, for each running guest, what its own stop takes.
     """
-    ahead: dict[str, list[str]] = {name: [] for name in running}
-    for name in running:
-        for dependent in behind.get(name, frozenset()) & running:
+    ahead: dict[str, list[str]] = {name: [] for name in needs}
+    for name in needs:
+        for dependent in behind.get(name, frozenset()) & needs.keys():
             ahead[dependent].append(name)
-    depth: dict[str, int] = {}
+    longest: dict[str, float] = {}
 
-    def walk(name: str, path: frozenset[str]) -> int:
+    def walk(name: str, path: frozenset[str]) -> float:
         if name in path:  # a cycle is refused at check; a stop must not hang on one all the same
-            return 0
-        if name not in depth:
-            depth[name] = 1 + max((walk(next_, path | {name}) for next_ in ahead[name]), default=0)
-        return depth[name]
+            return 0.0
+        if name not in longest:
+            longest[name] = needs[name] + max((walk(next_, path | {name}) for next_ in ahead[name]), default=0.0)
+        return longest[name]
 
-    for name in running:
+    for name in needs:
         walk(name, frozenset())
-    return depth
+    return longest
 
 
-def share_end(end_at: float | None, now: float, chain: int) -> float | None:
-    """By when the first of `chain` stops in a row must be over, so that each of them gets as much."""
-    return None if end_at is None else now + max(0.0, end_at - now) / max(1, chain)
+def share_end(end_at: float | None, now: float, mine: float, chain: float) -> float | None:
+    """By when a guest that needs `mine` must be gone, so that those of its chain get as much of what they need as it does.
+
+    Asked when its turn has come: what a guest before it has left over is shared by all that follow.
+    """
+    if end_at is None:
+        return None
+    return now + max(0.0, end_at - now) * min(1.0, mine / chain if chain > 0 else 1.0)

@@ -15,6 +15,7 @@ KILL_AGAIN_S = 1.0  # between two SIGKILLs
 KILL_LEAST_S = 1.0  # for a process to die of SIGKILL, however late it is
 KILL_S = 10.0  # a process that SIGKILL does not end in this time is stuck in the kernel
 TAIL_SHARE = 0.3  # of a host shutdown's time, kept for the forced steps of a guest that would not fit
+NEEDED_LEAST_S = 3.0  # for a guest that gets no grace: cutting the power takes a process and a look
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,11 @@ def climb(stop: Stop, now: float, *, timeout_s: float | None = None, end_at: flo
     presses = tuple(now + t * scale for t in _press_times(stop.presses, wanted))
     force_at = now + grace
     return Ladder(presses=presses, force_at=force_at, kill_at=force_at + force_s, give_up_at=force_at + force_s + kill_s)
+
+
+def needed_s(timeout_s: float) -> float:
+    """The time until `end_at` in which `climb` gives a guest its whole grace."""
+    return max(NEEDED_LEAST_S, min(timeout_s + FORCE_S + KILL_S, timeout_s / (1 - TAIL_SHARE)))
 
 
 def cut_power(now: float, *, end_at: float | None = None) -> Ladder:

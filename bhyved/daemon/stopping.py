@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from bhyved.core import hostend, order
+from bhyved.core import hostend, ladder, order
 from bhyved.core.lifecycle import Shutdown
 from bhyved.core.spec import VmSpec
 from bhyved.daemon.board import Board
@@ -48,10 +48,11 @@ class Stopping:
     def _tell(self, running: frozenset[str]) -> None:
         specs: dict[str, VmSpec] = {name: self._drivers[name].started_spec or self._drivers[name].spec for name in running}
         behind = order.behind(specs)
-        chains = hostend.shares(behind, running)
+        needs = {name: ladder.needed_s(float(spec.stop.timeout)) for name, spec in specs.items()}
+        chains = hostend.chains(behind, needs)
         now = self._clock()
         for name in sorted(running - self._told):
             if not behind.get(name, frozenset()) & running:
                 self._told.add(name)
-                end_at = hostend.share_end(self._end_at, now, chains[name])
+                end_at = hostend.share_end(self._end_at, now, needs[name], chains[name])
                 self._drivers[name].submit(Shutdown(by=self._by, end_at=end_at, force=self._force))

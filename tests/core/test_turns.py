@@ -1,0 +1,120 @@
+"""Whose turn it is: dependencies by readiness, the pace of a booting host, and the words for those who wait."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bhyved.core.spec import Order
+from bhyved.core.status import Desired, Phase, VmStatus
+from bhyved.core.turns import Pace, Turns, Waiting, may_start, waits_for
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+PACE = Pace(parallel=2, gap_s=3.0)
+
+
+def status(name: str, phase: Phase, *, desired: Desired = Desired.UP, ready: bool = False) -> VmStatus:
+    return VmStatus(name=name, phase=phase, desired=desired, ready=ready, since_at=NOON)
+
+
+def board(*statuses: VmStatus) -> dict[str, VmStatus]:
+    return {each.name: each for each in statuses}
+
+
+def wants(name: str, *, paced: bool = True, **order: tuple[str, ...]) -> Waiting:
+    return Waiting(name=name, order=Order(**order), paced=paced)
+
+
+def ask(
+    *queue: Waiting, last: float | None = None, paced: frozenset[str] = frozenset(), now: float = 100.0, among: tuple[VmStatus, ...] = ()
+) -> Turns:
+    return may_start(queue, board(*among), PACE, now=now, last_paced=last, paced=paced)
+
+
+COMING = [phase for phase in Phase if phase not in (Phase.UP, Phase.DOWN, Phase.BACKOFF, Phase.HELD)]
+
+
+@pytest.mark.parametrize("phase", COMING)
+def test_after_waits_for_a_guest_on_its_way(phase: Phase) -> None:
+    """Whatever is between the wish and ready may still come up."""
+    assert waits_for(Order(after=("db",)), board(status("db", phase))) == f"waiting for db, which comes first and is {phase}"
+
+
+def test_after_waits_until_ready() -> None:
+    """Up is not enough."""
+    order = Order(after=("db",))
+
+    assert waits_for(order, board(status("db", Phase.UP))) == "waiting for db, which comes first and is up but not ready yet"
+    assert waits_for(order, board(status("db", Phase.UP, ready=True))) == ""
+
+
+@pytest.mark.parametrize("phase", [Phase.DOWN, Phase.HELD, Phase.BACKOFF])
+def test_after_does_not_wait_for_what_will_not_come(phase: Phase) -> None:
+    """A guest that is down, held, or fails and fails again keeps no other from starting."""
+    assert waits_for(Order(after=("db", "gone")), board(status("db", phase))) == ""
+
+
+def test_after_does_not_wait_for_a_guest_that_is_stopped_for_good() -> None:
+    """Nobody wishes it up."""
+    assert waits_for(Order(after=("db",)), board(status("db", Phase.STOPPING, desired=Desired.DOWN))) == ""
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.UP])
+def test_requires_waits_for_ever(phase: Phase) -> None:
+    """Only up and ready will do."""
+    assert waits_for(Order(requires=("db",)), board(status("db", phase))) == f"waiting for db, which it requires and which is {phase}"
+
+
+def test_what_is_required_must_exist() -> None:
+    """A guest whose file has gone is waited for, and named."""
+    assert waits_for(Order(requires=("db",)), {}) == "waiting for db, which it requires and which does not exist"
+
+
+def test_a_booting_host_starts_so_many_at_a_time() -> None:
+    """The names decide, so that each boot is the same; the others hear why they wait and when to look again."""
+    turns = may_start((wants("c"), wants("b"), wants("a")), {}, Pace(parallel=2, gap_s=0.0), now=100.0, last_paced=None, paced=frozenset())
+
+    assert turns.go == ("a", "b")
+    assert turns.why == {"c": "waiting for a place: 2 guests are starting, and start-parallel is 2"}
+    assert turns.look_again is None
+
+
+def test_the_gap_between_two_starts() -> None:
+    """One now, the next when the gap is over."""
+    first = ask(wants("a"), wants("b"))
+    assert (first.go, first.look_again) == (("a",), 103.0)
+    assert first.why == {"b": "waiting for start-gap after the guest before it"}
+
+    assert ask(wants("b"), last=100.0, now=102.9).look_again == 103.0
+    assert ask(wants("b"), last=100.0, now=103.0).go == ("b",)
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LOADING, Phase.STARTING])
+def test_a_starting_guest_keeps_its_place(phase: Phase) -> None:
+    """Two of them fill start-parallel."""
+    among = (status("x", phase), status("y", phase))
+
+    assert ask(wants("a"), paced=frozenset({"x", "y"}), among=among).go == ()
+    assert ask(wants("a"), paced=frozenset({"x"}), among=among).go == ("a",)
+
+
+@pytest.mark.parametrize("phase", [Phase.UP, Phase.BACKOFF, Phase.DOWN, Phase.HELD])
+def test_a_guest_that_has_started_or_failed_frees_its_place(phase: Phase) -> None:
+    """The place is for the work of starting."""
+    among = (status("x", phase), status("y", phase))
+
+    assert ask(wants("a"), paced=frozenset({"x", "y", "gone"}), among=among).go == ("a",)
+
+
+def test_a_person_and_a_restart_are_not_paced() -> None:
+    """They go first, in the order in which they asked, whatever the places and the gap are."""
+    busy = (status("x", Phase.STARTING), status("y", Phase.STARTING))
+
+    turns = ask(wants("a"), wants("z", paced=False), wants("m", paced=False), last=100.0, paced=frozenset({"x", "y"}), among=busy)
+
+    assert turns.go == ("z", "m")
+    assert turns.why.keys() == {"a"}
+
+
+def test_a_person_waits_for_what_the_guest_requires() -> None:
+    """Order is not pace."""
+    assert ask(wants("a", paced=False, requires=("db",)), among=(status("db", Phase.DOWN),)).go == ()
