@@ -31,6 +31,7 @@ from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control
 from bhyved.daemon.events import Events
+from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import About
 from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.loopwatch import LoopWatch
@@ -191,9 +192,11 @@ class _Daemon:
         path = f"{self._run}/{SOCKET}"
         listener = controlsocket.listen(path)
         try:
-            control = Control(self._guests, peer, euid=os.geteuid())
+            metrics = self._metrics()
+            web = self._web(metrics)
+            control = Control(self._guests, Views(metrics=metrics, new_link=web.new_link), peer, euid=os.geteuid())
             await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
-            await self._open_web(nursery)
+            await self._open_web(web, nursery)
             self._serving = True
             self._budget_s = await self._guests.shutdown_budget_s()
             self._around.events.tell("serving", reason=f"bhyved {bhyved.__version__} looks after {len(self._guests.names())} guests")
@@ -258,14 +261,12 @@ class _Daemon:
 
     # --- http ----------------------------------------------------------------------------------------------------------------
 
-    async def _open_web(self, nursery: trio.Nursery) -> None:
-        spec = self._spec.metrics
-        if not spec.listen:
-            return
-        metrics = Metrics(
-            self._around.board, self._around.consoles, self._usage, self._facts, self._loop, now=time.monotonic, vcpu_stats=spec.vcpu_stats
-        )
-        host = socket.gethostname()
+    def _metrics(self) -> Metrics:
+        around, vcpu_stats = self._around, self._spec.metrics.vcpu_stats
+        return Metrics(around.board, around.consoles, self._usage, self._facts, self._loop, now=time.monotonic, vcpu_stats=vcpu_stats)
+
+    def _web(self, metrics: Metrics) -> Web:
+        spec, host = self._spec.metrics, socket.gethostname()
         sources = Sources(
             board=self._around.board,
             scrape=metrics.scrape,
@@ -278,8 +279,11 @@ class _Daemon:
             began=f"{self._about.pid}-{self._about.started:.0f}",
         )
         users = Users(str(spec.basic_auth_file)).hashes if spec.basic_auth_file is not None else None
-        web = Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), socket.getfqdn().lower()}))
-        self._guests.new_link = web.new_link
+        return Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), socket.getfqdn().lower()}))
+
+    async def _open_web(self, web: Web, nursery: trio.Nursery) -> None:
+        if not self._spec.metrics.listen:
+            return
         url: str = await nursery.start(web.run)
         if url:
             durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)

@@ -51,7 +51,7 @@ class OfGuests(Params, frozen=True, kw_only=True):
 
 
 class ListParams(Params, frozen=True, kw_only=True):
-    """`vm.list`. Without names: all that the caller may see."""
+    """`vm.list` and `vm.usage`. Without names: all that the caller may see."""
 
     names: tuple[str, ...] = ()
 
@@ -258,6 +258,45 @@ class Reloaded(Result, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class Used(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest in `vm.usage`: counts since its run began, and what it has now; null where nothing runs or nobody can look."""
+
+    name: str
+    cpu_s: float | None
+    resident_bytes: int | None
+    threads: int | None
+    received_bytes: int
+    sent_bytes: int
+    console_bytes: int
+
+
+class Usages(Result, frozen=True, kw_only=True):
+    """`vm.usage`. `at_s`: the daemon's monotonic clock, so that two answers make rates."""
+
+    version: int = 1
+    at_s: float
+    vms: list[Used]
+
+
+class MetricsParams(Params, frozen=True, kw_only=True):
+    """`daemon.metrics`. `accept`: as in HTTP, which of the formats; without it, Prometheus's text."""
+
+    accept: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class MetricsText(Result, frozen=True, kw_only=True):
+    """`daemon.metrics`."""
+
+    content_type: str
+    text: str
+
+
+class Link(Result, frozen=True, kw_only=True):
+    """`web.link`."""
+
+    url: str
+
+
 class Drained(Result, frozen=True, kw_only=True):
     """`daemon.drain`."""
 
@@ -293,6 +332,7 @@ METHODS: dict[str, Method] = {
     "vm.nmi": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.hold": Method(HoldParams, "guests", Right.OPERATE, changes=True),
     "vm.release": Method(OfGuests, "guests", Right.OPERATE, changes=True),
+    "vm.usage": Method(ListParams, "guests", Right.READ),
     "vm.wait": Method(WaitParams, "guest", Right.READ, waits=True),
     "vm.why": Method(WhyParams, "guest", Right.READ),
     "vm.history": Method(HistoryParams, "guest", Right.READ),
@@ -302,6 +342,8 @@ METHODS: dict[str, Method] = {
     "daemon.drain": Method(DrainParams, "host", Right.ADMIN, changes=True),
     "daemon.plan-boot": Method(NoParams, "host", Right.READ),
     "daemon.plan-shutdown": Method(NoParams, "host", Right.READ),
+    "daemon.metrics": Method(MetricsParams, "host", Right.READ),
+    "web.link": Method(NoParams, "host", Right.ADMIN, changes=True),
     "events.subscribe": Method(SubscribeParams, "guests", Right.READ, waits=True),
     "console.attach": Method(consolewire.AttachParams, "guest", Right.CONSOLE_READ),
     "console.tail": Method(consolewire.TailParams, "guests", Right.CONSOLE_READ),

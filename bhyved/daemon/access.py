@@ -36,6 +36,14 @@ class Access:
         role = self.role
         return [name for name in self._guests.names() if right in rights.over_guest(role, owned=self._owns(name))]
 
+    def visible(self, names: tuple[str, ...]) -> set[str]:
+        """The named guests; without names, all that the peer may see. Raises Fault for one that it may not."""
+        for name in names:
+            refusal = self.refusal(Right.READ, name)
+            if refusal is not None:
+                raise refusal
+        return set(names or self.guests(Right.READ))
+
     def require(self, right: Right) -> None:
         """The right over all guests. Raises Fault."""
         if not self.may(right):

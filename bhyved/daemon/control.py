@@ -1,6 +1,6 @@
 """The control socket: lets clients in, so many for each user, and gives each a task of its own.
 
-control = Control(guests, peers, euid=os.geteuid())
+control = Control(guests, views, peers, euid=os.geteuid())
 await nursery.start(control.run, listener)           # the last service to be cancelled, so that people can watch a shutdown
 
 A malformed, oversized, slow, silent or vanished client costs only itself: what it may cost is bounded in `connection`, `outbox` and here.
@@ -20,6 +20,7 @@ from bhyved.core.jsonrpc import REFUSED, Fault
 from bhyved.core.rights import Peer
 from bhyved.daemon.access import Access
 from bhyved.daemon.connection import LAST_WORDS_S, Connection
+from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import Guests, Peers
 from bhyved.daemon.requests import Requests
 
@@ -36,9 +37,9 @@ SHORTAGE_S = 0.1
 class Control:
     """The server. Rights and limits by peer credentials."""
 
-    def __init__(self, guests: Guests, peers: Peers, *, euid: int) -> None:
+    def __init__(self, guests: Guests, views: Views, peers: Peers, *, euid: int) -> None:
         self._guests, self._peers, self._euid = guests, peers, euid
-        self._requests = Requests(guests)
+        self._requests = Requests(guests, views)
         self._connections: Counter[int] = Counter()
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 

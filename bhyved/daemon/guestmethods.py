@@ -145,12 +145,7 @@ class GuestMethods:
     # --- looking -------------------------------------------------------------------------------------------------------------
 
     async def _list(self, caller: Access, params: ListParams) -> Listing:
-        for name in params.names:
-            refusal = caller.refusal(Right.READ, name)
-            if refusal is not None:
-                raise refusal
-        visible = set(caller.guests(Right.READ))
-        wanted = visible & set(params.names) if params.names else visible
+        wanted = caller.visible(params.names)
         now = self._guests.now()
         return Listing(vms=[row(status, now) for status in self._guests.board.all() if status.name in wanted])
 

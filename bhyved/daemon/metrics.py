@@ -90,7 +90,7 @@ class Metrics:
         encoder, content_type = choose_encoder(accept)
         async with self._one:
             statuses = self._board.all()
-            usage = await self._measured(statuses)
+            usage = await self.measured(statuses)
             if self._vcpu_stats:
                 await self._look_at_vcpus(statuses)
             page = Page(GUEST_METRICS)
@@ -102,7 +102,8 @@ class Metrics:
             collector = DaemonCollector(self._facts(), statuses, self._loop, self._measuring.own())
         return Scrape(content_type, page, encoder(collector).decode(), openmetrics=content_type.startswith("application/openmetrics-text"))
 
-    async def _measured(self, statuses: list[VmStatus]) -> Usage:
+    async def measured(self, statuses: list[VmStatus]) -> Usage:
+        """What the host says of those that run."""
         pids = {status.name: status.pid for status in statuses if status.pid is not None}
         taps = [tap for status in statuses if status.pid is not None for tap in status.taps]
         if not pids:

@@ -14,6 +14,7 @@ from bhyved.core.wire import METHODS, Answers, Method, ReloadParams, SubscribePa
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.attach import Refused
 from bhyved.daemon.consolemethods import ConsoleMethods
+from bhyved.daemon.figuremethods import FigureMethods, Views
 from bhyved.daemon.guestmethods import GuestMethods
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.hostmethods import HostMethods
@@ -25,12 +26,13 @@ _log = structlog.get_logger()
 class Requests:
     """What all connections share."""
 
-    def __init__(self, guests: Guests) -> None:
+    def __init__(self, guests: Guests, views: Views) -> None:
         self._guests = guests
         self._handlers: dict[str, Handler] = {
             **GuestMethods(guests).handlers,
             **HostMethods(guests).handlers,
             **ConsoleMethods(guests).handlers,
+            **FigureMethods(guests, views).handlers,
             "events.subscribe": self._subscribe,
         }
         assert self._handlers.keys() == METHODS.keys()

@@ -170,7 +170,7 @@ def documented() -> dict[str, tuple[str, str]]:
     found = {}
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) == 3 and re.match(r"`(vm|daemon|config|console)\.", cells[0]):
+        if len(cells) == 3 and re.match(r"`(vm|daemon|config|console|web)\.", cells[0]):
             for method in re.findall(r"`([^`]+)`", cells[0]):
                 found[method] = (cells[1], cells[2])
     return found

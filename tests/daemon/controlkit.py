@@ -27,11 +27,15 @@ from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control
 from bhyved.daemon.events import Events
+from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import About
+from bhyved.daemon.loopwatch import LoopWatch
+from bhyved.daemon.metrics import Metrics
 from bhyved.host.consoles import HostConsoles
 from bhyved.host.controlsocket import listen
 from bhyved.host.peer import peer_of
 from tests.daemon.test_events import ListJournal
+from tests.daemon.webkit import Figures, facts
 
 #: No test waits for ever for a line that does not come.
 LIMIT_S = 30.0
@@ -62,8 +66,17 @@ class PlayedGuests:
         self.reloads: list[dict[str, Any]] = []
         self.broken = ""  # this guest's driver has a bug
         self.budget_s: float | None = 85.0
+        self.figures = Figures()
+        self.metrics = Metrics(self.board, self.consoles, self.figures, facts, LoopWatch(), now=self.now)
+        self.no_page = ""  # why there is none
+        self.views = Views(metrics=self.metrics, new_link=self._new_link)
         for spec in specs:
             self.show(spec.name)
+
+    def _new_link(self) -> str:
+        if self.no_page:
+            raise HostError(self.no_page)
+        return "http://127.0.0.1:9747/login?token=x"
 
     async def _no_module(self) -> None:
         raise HostError("nmdm is not loaded")
@@ -259,7 +272,7 @@ async def served(root: Path, *specs: VmSpec, euid: int = 0, **options: Any) -> A
     with listener, trio.fail_after(LIMIT_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(guests.consoles.run)
-            await nursery.start(Control(guests, peers, euid=euid).run, listener)
+            await nursery.start(Control(guests, guests.views, peers, euid=euid).run, listener)
             yield Served(guests, peers)
             nursery.cancel_scope.cancel()
 
