@@ -18,11 +18,13 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Exit, ExitKind, Outcome, Stage, classify, classify_loader
 from bhyved.core.lifecycle import Answer, Lifecycle
 from bhyved.core.spec import VmSpec
-from bhyved.core.status import Desired, LastExit, Phase, VmRecord, VmStatus
+from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
 from bhyved.core.units import Duration
 from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
 from bhyved.daemon.ascent import Ascent
+from bhyved.daemon.chronicle import Chronicle
+from bhyved.daemon.portrait import Sitting, portray
 from bhyved.daemon.ports import Order
 from bhyved.daemon.readiness import Questions, agent_port
 from bhyved.daemon.run import Run
@@ -47,11 +49,11 @@ class VmDriver:
         self._changes: tuple[reload.Change, ...] = ()
         self._since, self._since_at = around.host.monotonic(), around.host.utc()
         self._stirred = trio.Event()
-        self._saving = Saving(around.vault, spec.name, self._tell)
+        self._chronicle = Chronicle(spec.name, around)
+        self._saving = Saving(around.vault, spec.name, self._chronicle.tell)
         self._ascent = Ascent(spec.name, self._machine, around.consoles, self._saw_up)
         self._presses = 0
         self._waiting_for = ""
-        self._last_failure = ""
         self._early: list[lifecycle.Event] | None = []  # wishes that came before the driver had looked around
         boot = around.host.boot
         wished = record.desired if record.desired is not None and record.desired_boot == boot else None
@@ -280,12 +282,12 @@ class VmDriver:
             self.submit(lifecycle.PrepareFailed(str(stuck), stuck=True))
             return
         except HostError as error:
-            self._note_failure(run, Exit(kind=ExitKind.CONFIG_ERROR if error.fatal else ExitKind.START_ERROR, text=str(error)))
+            self._chronicle.start_failed(run, Exit(kind=ExitKind.CONFIG_ERROR if error.fatal else ExitKind.START_ERROR, text=str(error)))
             self.submit(lifecycle.PrepareFailed(str(error), fatal=error.fatal))
             return
         run.taps, run.vnc = prepared.taps, prepared.vnc
         for warning in prepared.warnings:
-            self._tell("warning", warning)
+            self._chronicle.tell("warning", warning)
         self._record = msgspec.structs.replace(self._record, slots=dict(prepared.slots), macs=dict(prepared.macs))
         await self._around.consoles.ready(self.name)
         self._around.consoles.mark(self.name, "boot", f"run {run.id} by {run.by}", run=run.id)
@@ -325,7 +327,7 @@ class VmDriver:
             else:
                 await self._machine.press()
         except HostError as error:
-            self._tell("press-failed", str(error))
+            self._chronicle.tell("press-failed", str(error))
 
     async def _stop_command(self) -> None:
         assert self.spec.stop.command is not None
@@ -337,19 +339,19 @@ class VmDriver:
         )
         if ran.status != 0:
             how = "did not end in time" if ran.status is None else f"ended with status {ran.status}"
-            self._tell("press-failed", f"stop.command {how}" + (f": {ran.text}" if ran.text else ""))
+            self._chronicle.tell("press-failed", f"stop.command {how}" + (f": {ran.text}" if ran.text else ""))
 
     async def _force(self, how: str) -> None:
         try:
             await self._machine.force(how)
         except HostError as error:
-            self._tell("force-failed", str(error))  # the ladder goes on to SIGKILL
+            self._chronicle.tell("force-failed", str(error))  # the ladder goes on to SIGKILL
 
     async def _kill(self) -> None:
         try:
             await self._machine.kill()
         except HostError as error:
-            self._tell("kill-failed", str(error))
+            self._chronicle.tell("kill-failed", str(error))
 
     async def _clean(self, final: bool) -> None:
         try:
@@ -357,7 +359,7 @@ class VmDriver:
         except Stuck as stuck:
             self.submit(lifecycle.CleanFailed(str(stuck), stuck=True))
         except HostError as error:
-            self._tell("clean-failed", str(error))
+            self._chronicle.tell("clean-failed", str(error))
             self.submit(lifecycle.CleanFailed(str(error)))
         else:
             self.submit(lifecycle.Cleaned())
@@ -383,7 +385,7 @@ class VmDriver:
                 run.pid, run.started, run.started_at = None, None, None
                 end = classify_loader(_loader_name(run.spec), outcome)
                 if end is not None and self.life.phase is Phase.LOADING:
-                    self._note_failure(run, end, outcome.stderr)
+                    self._chronicle.start_failed(run, end, outcome.stderr)
                 self.submit(lifecycle.LoaderEnded(end))
             case Stage.RUNNING:
                 self._ended(run, outcome)
@@ -400,38 +402,9 @@ class VmDriver:
         self._record = tally.ended(self._record, end, last, stop_s=stop_s, forced=self.life.forced)
         self._run = None
         self.submit(lifecycle.Ended(end, uptime_s))
-        hub = next(iter(self._around.consoles.hubs(self.name)), None)
-        record = runs.record(
-            run,
-            end,
-            last,
-            uptime_s=uptime_s,
-            decision=self.life.decision,
-            stderr=outcome.stderr,
-            console=hub.tail(runs.CONSOLE_LINES, of_run=True) if hub is not None else "",
-        )
-        self._around.journal.add_run(record)
-        self._tell(
-            "ended",
-            end.text,
-            kind=end.kind,
-            status=last.status,
-            signal=last.signal,
-            uptime_s=round(uptime_s, 3),
-            decision=self.life.decision,
-            run=run.id,
-        )
+        self._chronicle.run_ended(run, end, outcome, last, uptime_s, self.life.decision)
         if end.kind in policy.CRASHES and not asked:
             self._start(self._hook, "crash")
-
-    def _note_failure(self, run: Run, end: Exit, stderr: str = "") -> None:
-        """A start that never became a run has a line in the history too: one, however often it is tried again."""
-        if end.text == self._last_failure:
-            return
-        self._last_failure = end.text
-        last = LastExit(kind=end.kind, status=end.status, signal=end.signal, at=self._around.host.utc(), text=end.text, hint=end.hint)
-        record = runs.record(run, end, last, uptime_s=0.0, decision="", stderr=stderr, console="")
-        self._around.journal.add_run(record)
 
     def look(self) -> None:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
@@ -462,7 +435,8 @@ class VmDriver:
         run = self._run
         if run is None:
             return
-        run.was_up, self._last_failure = True, ""
+        run.was_up = True
+        self._chronicle.came_up()
         if not run.adopted:
             self._record = tally.started(self._record, self._around.host.monotonic() - run.began)
             self._start(self._hook, "post-start")
@@ -490,17 +464,17 @@ class VmDriver:
         if in_time:
             self._ready(run)
         elif ready.on_timeout == "continue":
-            self._tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
+            self._chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
             self._ready(run)
         else:
-            self._tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
+            self._chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
 
     def _ready(self, run: Run) -> None:
         if not run.ready:
             run.ready = True
             self.publish()
             self._turns.stir()
-            self._tell("ready")
+            self._chronicle.tell("ready")
             self._start(self._hook, "ready")
 
     # --- telling -------------------------------------------------------------------------------------------------------------
@@ -516,85 +490,38 @@ class VmDriver:
                 self._run = None
                 self._compare()
         self._waiting_for = self._waiting_for if life.phase is Phase.WAITING else ""
-        by, deadline_s = getattr(event, "by", ""), None if life.deadline is None else round(life.deadline - now, 3)
-        _log.info(
-            type(event).__name__,
-            vm=self.name,
-            phase=str(life.phase),
-            was=str(was),
-            **_said(reason=life.reason, by=by, deadline_s=deadline_s),
-        )
         self._keep()
         self.publish()
+        self._chronicle.step(event, was, life, now)
         if life.phase is not was:
-            self._around.events.tell(
-                "phase", vm=self.name, phase=life.phase, reason=life.reason, by=by, was=str(was), deadline_s=deadline_s
-            )
             self._turns.stir()
             if life.phase is Phase.HELD:
                 self._start(self._hook, "held")
             elif was is Phase.CLEANING and life.phase is Phase.DOWN:
                 self._start(self._hook, "post-stop")
 
-    def _tell(self, event: str, reason: str = "", *, by: str = "", **data: str | int | float | bool | None) -> None:
-        level = _log.warning if event.endswith(("-failed", "-timeout", "warning")) else _log.info
-        level(event, vm=self.name, **_said(reason=reason, **data))
-        self._around.events.tell(event, vm=self.name, phase=None, reason=reason, by=by, **data)
-
     async def _hook(self, moment: str) -> None:
         if self._around.hooks.wanted(self.spec.hooks, moment):
             problem = await self._around.hooks.run(moment, self.spec.hooks, self.status)
             if problem:
-                self._tell("hook-failed", problem, hook=moment)
+                self._chronicle.tell("hook-failed", problem, hook=moment)
 
     def publish(self) -> None:
         """Put the guest on the board as it is now."""
-        life, run, record = self.life, self._run, self._record
-        now = self._around.host.monotonic()
-        attempts, left = policy.attempts(life.spec.restart, life.book, now)
-        reason = life.reason
-        if self.blocked and life.phase in (Phase.DOWN, Phase.HELD):
-            reason = self.blocked
-        self._around.board.publish(
-            VmStatus(
-                name=self.name,
-                phase=Phase.HELD if self.blocked and life.phase is Phase.DOWN else life.phase,
-                since=self._since,
-                since_at=self._since_at,
-                reason=reason,
-                desired=life.desired,
-                hold=life.hold,
-                pid=run.pid if run is not None else None,
-                run=run.id if run is not None else "",
-                by=life.by,
-                started=run.started if run is not None else None,
-                started_at=run.started_at if run is not None else None,
-                ready=run.ready if run is not None and life.phase is Phase.UP else False,
-                adopted=run.adopted if run is not None else False,
-                restarts=record.restarts,
-                exits=record.exits,
-                last_exit=record.last_exit,
-                next_start=life.deadline if life.phase is Phase.BACKOFF else None,
-                attempts=attempts,
-                attempts_left=left,
-                config_changed=tuple(change.key for change in self._changes),
-                forced_stops=record.forced_stops,
-                start_s=record.start_s,
-                stop_s=record.stop_s,
-                owner=tuple(map(str, self.spec.owner)),
-                autostart=self.spec.autostart,
-                loader=self.spec.boot.loader,
-                cpus=self.spec.cpus.count,
-                memory_bytes=int(self.spec.memory),
-                serials=tuple(str(port.port) for port in self.spec.serial),
-                taps=run.taps if run is not None else (),
-                vnc=run.vnc if run is not None else "",
-                disks=tuple(str(disk.path) for disk in self.spec.disk if disk.path is not None),
-                waiting_for=self._waiting_for,
-                stuck=life.stuck,
-                orphaned=self.orphaned,
-            )
+        sitting = Sitting(
+            life=self.life,
+            spec=self.spec,
+            run=self._run,
+            record=self._record,
+            since=self._since,
+            since_at=self._since_at,
+            now=self._around.host.monotonic(),
+            blocked=self.blocked,
+            waiting_for=self._waiting_for,
+            changes=self._changes,
+            orphaned=self.orphaned,
         )
+        self._around.board.publish(portray(sitting))
 
     def _compare(self) -> None:
         if self._run is None:
@@ -622,11 +549,6 @@ class VmDriver:
         )
         self._record = record
         self._saving.put(record)
-
-
-def _said(**words: str | float | bool | None) -> dict[str, str | float | bool]:
-    """The words of a log line that say something."""
-    return {key: value for key, value in words.items() if value is not None and value != ""}
 
 
 def event_is_auto(event: lifecycle.Start | lifecycle.Restart) -> bool:
