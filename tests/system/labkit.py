@@ -129,12 +129,21 @@ class LabHost:
         assert self._foreground.wait(PATIENCE_S) != 0
         self._close_stdout()
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         """TERM: guests stop in order, then everything of the lab ends."""
         assert self._foreground is not None
         self._foreground.send_signal(signal.SIGTERM)
+
+    def ended(self) -> None:
+        """Wait for the end that `terminate` began."""
+        assert self._foreground is not None
         said = self._foreground.communicate(timeout=PATIENCE_S)[0]
         assert self._foreground.returncode == 0, said.decode()
+
+    def stop(self) -> None:
+        """Stop the guests and end the lab."""
+        self.terminate()
+        self.ended()
 
     def _close_stdout(self) -> None:
         if self._foreground is not None and self._foreground.stdout is not None:
