@@ -62,6 +62,16 @@ def test_the_spec_comes_back(directory: Path) -> None:
     assert a_ledger(spec="").started_spec() is None
 
 
+def test_what_would_end_a_string(directory: Path) -> None:
+    """Apostrophes and control characters in a configuration do not end the string that it is kept in."""
+    spec = guest(owner=["o'brien"], serial=[{"on-detach": "hangup-line", "hangup-line": "\x04\x7f\n'''"}])
+    Ledgers(str(directory), "b").put("web", a_ledger(spec=spec_text(spec)))
+    ledger = Ledgers(str(directory), "b").get("web")
+
+    assert ledger is not None
+    assert ledger.started_spec() == spec
+
+
 def test_only_root_reads_it(directory: Path) -> None:
     """It names disks, sockets and people."""
     Ledgers(str(directory), "b").put("web", a_ledger())
