@@ -17,7 +17,7 @@ from bhyved.core.errors import HostError
 from bhyved.host import keeper as module
 from bhyved.host.keeper import Trace, spawn_keeper
 from bhyved.host.liveness import Liveness
-from bhyved.host.spawn import reap, seal_inherited
+from bhyved.host.spawn import reap
 from tests.host.scripts import until
 
 SHELLS = [path for name in ("sh", "dash", "bash", "ksh", "mksh", "zsh") if (path := shutil.which(name))]
@@ -160,6 +160,25 @@ async def test_a_keeper_whose_child_has_the_default_still_waits(post: Post, sh: 
     assert post.status == 6
 
 
+#: A daemon whose first console happens to be descriptor 3, in a process of its own: the test runner needs its descriptors.
+DAEMON = """
+import os, sys
+from bhyved.host import keeper
+from bhyved.host.liveness import Liveness
+directory, keeper.SH, look = sys.argv[1:]
+log = os.open(f"{directory}/log", os.O_WRONLY | os.O_CREAT)
+consoles = [os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT) for name in ("a", "b")]
+if 3 not in consoles:
+    if log == 3:
+        log = os.dup(log)
+    os.dup2(consoles[0], 3, inheritable=False)
+    consoles[0] = 3
+trace = keeper.Trace(directory)
+trace.allocate(1.5, 7)
+alive = Liveness(f"{directory}/alive").open_writer()
+argv = (sys.executable, "-I", "-c", look)
+os.waitpid(keeper.spawn_keeper(argv, trace, alive=alive, log=log, consoles=consoles, env={}, ignore_term=True), 0)
+"""
 LOOK = """
 import json, os, sys
 fds = {}
@@ -173,35 +192,21 @@ json.dump({"fds": fds, "umask": os.umask(0)}, sys.stdout)
 """
 
 
-def identity(fd: int) -> list[int]:
-    return [os.fstat(fd).st_dev, os.fstat(fd).st_ino]
-
-
-def test_what_the_child_inherits(post: Post, sh: str, tmp_path: Path) -> None:
+def test_what_the_child_inherits(sh: str, tmp_path: Path) -> None:
     """/dev/null, the log twice, the FIFO as 3 and the consoles, even one that was 3 itself; nothing else. umask 077."""
-    seal_inherited()  # the test runner leaves descriptors inheritable
     if sh.endswith(("zsh", "ksh", "mksh")):
         pytest.skip("this sh keeps descriptors of its own")
-    with contextlib.ExitStack() as restored:
-        consoles = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in ("a", "b")]
-        for fd in consoles:
-            restored.callback(os.close, fd)
-        if 3 not in consoles:
-            with contextlib.suppress(OSError):
-                was_three = os.dup(3)
-                restored.callback(os.close, was_three)
-                restored.callback(os.dup2, was_three, 3)
-            os.dup2(consoles[0], 3, inheritable=False)
-        reap(post.keep(sys.executable, "-I", "-c", LOOK, consoles=(3, *(fd for fd in consoles[1:] if fd != 3))))
-        seen = json.loads(post.log.read_text())
-        null, log, alive = os.open(os.devnull, os.O_RDONLY), os.open(post.log, os.O_RDONLY), post.liveness.open_writer()
-        expected = [identity(fd) for fd in (null, log, log, alive)]
-        for fd in (null, log, alive):
-            os.close(fd)
+    subprocess.run([sys.executable, "-c", DAEMON, tmp_path, sh, LOOK], check=True)
+    seen = json.loads((tmp_path / "log").read_text())
+    expected = [identity(path) for path in (Path(os.devnull), tmp_path / "log", tmp_path / "log", tmp_path / "alive")]
 
-        assert [seen["fds"].pop(str(number)) for number in range(4)] == expected
-        assert sorted(seen["fds"].values()) == sorted(identity(fd) for fd in consoles)
-        assert seen["umask"] == 0o77
+    assert [seen["fds"].pop(str(number)) for number in range(4)] == expected
+    assert sorted(seen["fds"].values()) == sorted(identity(tmp_path / name) for name in ("a", "b"))
+    assert seen["umask"] == 0o77
+
+
+def identity(path: Path) -> list[int]:
+    return [path.stat().st_dev, path.stat().st_ino]
 
 
 def test_a_session_of_its_own(post: Post, sh: str) -> None:
