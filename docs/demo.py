@@ -101,7 +101,8 @@ class Demo:
         self._foreground = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self._foreground.stdout is not None
         line = self._foreground.stdout.readline()
-        self.check(line.startswith("ready "), f"the lab did not start: {line}{self._foreground.stdout.read() if line else ''}")
+        if not line.startswith("ready "):
+            self.fail(f"the lab starts: {line}{self._foreground.communicate()[0]}")
         self.metrics = line.split("metrics=")[1].strip()
 
     def kill_daemon(self) -> None:
