@@ -120,7 +120,7 @@ class _Daemon:
             consoles=consoles,
             board=board,
             events=events,
-            hooks=Hooks(commands, spec.hooks, spec.run_as),
+            hooks=Hooks(commands, events, spec.hooks, spec.run_as),
             spec=spec,
             rng=random.random,
             host_id=facts.host_id,

@@ -501,10 +501,7 @@ class VmDriver:
                 self._start(self._hook, "post-stop")
 
     async def _hook(self, moment: str) -> None:
-        if self._around.hooks.wanted(self.spec.hooks, moment):
-            problem = await self._around.hooks.run(moment, self.spec.hooks, self.status)
-            if problem:
-                self._chronicle.tell("hook-failed", problem, hook=moment)
+        await self._around.hooks.run(moment, self.spec.hooks, self.status)
 
     def publish(self) -> None:
         """Put the guest on the board as it is now."""

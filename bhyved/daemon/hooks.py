@@ -1,58 +1,69 @@
 """The operator's commands at transitions: `[hooks]` of a guest, then of the daemon.
 
-A hook is told the event as JSON on stdin and in the environment, has a time limit and a process group of its own, and can stall
-nothing: only `pre-start` is waited for, because a guest must not start when it fails; all others are told and forgotten, a failure
-being an event of its own.
+A hook is told what has happened as JSON on stdin and in the environment, has a time limit and a process group of its own, and can stall
+nothing. What a failure means depends on the moment:
+
+- pre-start: the guest is not started; it is tried again as after any failed start.
+- pre-stop: nothing. The first press of the power button waits for it, the later ones do not.
+- all others: nothing. Nobody waits for them.
+
+Each is an event, `hook` or `hook-failed`, and a line in the log with what it printed.
 """
 
 import json
 
 import structlog
+import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.spec import Hooks as HookSpec
-from bhyved.core.status import Event, VmStatus
+from bhyved.core.status import VmStatus
+from bhyved.daemon.events import Events
 from bhyved.daemon.ports import Commands
 
 _log = structlog.get_logger()
+
+TOLD = 200  # characters of a hook's output in its event; the log has all that is kept
 
 
 class Hooks:
     """Runs hooks for all guests. `ours` are the daemon's; they may be replaced by a reload."""
 
-    def __init__(self, commands: Commands, ours: HookSpec, run_as: str | None) -> None:
-        self._commands = commands
+    def __init__(self, commands: Commands, events: Events, ours: HookSpec, run_as: str | None) -> None:
+        self._commands, self._events = commands, events
         self.ours = ours
         self.run_as = run_as or ""
 
-    def wanted(self, spec: HookSpec, moment: str) -> bool:
-        """Whether anything would run."""
-        return _argv(spec, moment) is not None or _argv(self.ours, moment) is not None
-
-    async def run(self, moment: str, spec: HookSpec, status: VmStatus, event: Event | None = None) -> str:
+    async def run(self, moment: str, spec: HookSpec, status: VmStatus) -> str:
         """Run the guest's hook, then the daemon's; what went wrong, in one sentence, or ''."""
         problems = []
         for owner, hooks in (("", spec), ("bhyved's ", self.ours)):
             argv = _argv(hooks, moment)
             if argv is not None:
-                problem = await self._one(moment, argv, float(hooks.timeout), status, event)
-                if problem:
-                    problems.append(f"{owner}{moment} hook {problem}")
+                problem = await self._one(f"{owner}{moment} hook", moment, argv, float(hooks.timeout), status)
+                problems += [problem] if problem else []
         return "; ".join(problems)
 
-    async def _one(self, moment: str, argv: tuple[str, ...], limit_s: float, status: VmStatus, event: Event | None) -> str:
+    async def _one(self, which: str, moment: str, argv: tuple[str, ...], limit_s: float, status: VmStatus) -> str:
+        began, text, problem = trio.current_time(), "", ""
         try:
             ran = await self._commands.run(
-                argv, limit_s=limit_s, input=_story(moment, status, event), env=_environment(moment, status), run_as=self.run_as
+                argv, limit_s=limit_s, input=_story(moment, status), env=_environment(moment, status), run_as=self.run_as
             )
         except HostError as error:
-            return f"could not be run: {error}"
-        _log.info("hook", vm=status.name, hook=moment, status=ran.status, output=ran.text)
-        if ran.status is None:
-            return f"did not end within {limit_s:g} s and was killed"
-        if ran.status != 0:
-            return f"ended with status {ran.status}" + (f": {ran.text}" if ran.text else "")
-        return ""
+            problem = f"{which}: {error}"
+        else:
+            text = ran.text
+            if ran.status is None:
+                problem = f"{which} did not end within {limit_s:g} s and was killed"
+            elif ran.status != 0:
+                problem = f"{which} ended with status {ran.status}" + (f": {text}" if text else "")
+        took_s = round(trio.current_time() - began, 3)
+        event, say = ("hook-failed", _log.warning) if problem else ("hook", _log.info)
+        command = str(argv[0])
+        say(event, vm=status.name, hook=moment, command=command, took_s=took_s, **({"reason": problem} if problem else {"output": text}))
+        self._events.tell(event, vm=status.name, reason=(problem or text)[:TOLD], hook=moment, command=command, took_s=took_s)
+        return problem
 
 
 def _argv(hooks: HookSpec, moment: str) -> tuple[str, ...] | None:
@@ -60,9 +71,10 @@ def _argv(hooks: HookSpec, moment: str) -> tuple[str, ...] | None:
     return argv
 
 
-def _story(moment: str, status: VmStatus, event: Event | None) -> bytes:
+def _story(moment: str, status: VmStatus) -> bytes:
     last = status.last_exit
     told = {
+        "version": 1,
         "hook": moment,
         "vm": status.name,
         "phase": status.phase,
@@ -76,7 +88,6 @@ def _story(moment: str, status: VmStatus, event: Event | None) -> bytes:
         "last_exit": None
         if last is None
         else {"kind": last.kind, "status": last.status, "signal": last.signal, "text": last.text, "hint": last.hint},
-        "seq": None if event is None else event.seq,
     }
     return json.dumps(told).encode() + b"\n"
 

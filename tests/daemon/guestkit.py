@@ -81,8 +81,8 @@ class Lab:
             commands=self.host,
             consoles=self.consoles,  # type: ignore[arg-type]
             board=Board(),
-            events=Events(self.journal),
-            hooks=Hooks(self.host, daemon.hooks, None),
+            events=(events := Events(self.journal)),
+            hooks=Hooks(self.host, events, daemon.hooks, None),
             spec=daemon,
             rng=lambda: 0.0,
             host_id="h1",
