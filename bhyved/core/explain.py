@@ -138,7 +138,7 @@ def _starting(case: Case) -> _Said:
     if graphics is not None and graphics.wait and not status.by.startswith("policy"):
         said = [f"{case.name} has been starting for {case.phase_for}: bhyve waits for a VNC viewer before the guest runs (graphics.wait)"]
         return said, f"connect a VNC viewer to {status.vnc or graphics.listen}"
-    said = [_with_reason(f"{case.name} has been starting for {case.phase_for}{_pid(status)}", status.reason)]
+    said = [_with_reason(f"{case.name} has been starting for {case.phase_for}{_pid(status)}", _began(status))]
     said.append("bhyve runs, and nothing shows yet that the guest does")
     return said, ""
 
@@ -146,7 +146,7 @@ def _starting(case: Case) -> _Said:
 def _up(case: Case) -> _Said:
     status = case.status
     uptime = case.phase_for if status.started is None else span(case.now - status.started)
-    said = [_with_reason(f"{case.name} has been up for {uptime}{_pid(status)}", status.reason)]
+    said = [_with_reason(f"{case.name} has been up for {uptime}{_pid(status)}", _began(status))]
     ready = case.spec.order.ready if case.spec is not None else None
     if ready is not None and not status.ready:
         said.append(f"it is not ready yet: {_question(ready)}, and {_on_timeout(ready)}")
@@ -247,6 +247,11 @@ def _remarks(case: Case) -> Iterator[str]:
     elif pending:
         keys = ", ".join(change.key for change in pending)
         yield f"its configuration has changed since it was started ({_quoted(keys)}): {_EFFECTS[worst(pending)]}"
+
+
+def _began(status: VmStatus) -> str:
+    """Why this run began. After a restart by policy the reason is the end of the run before."""
+    return f"started again after this: {status.reason}" if status.by.startswith("policy") and status.reason else status.reason
 
 
 def _with_reason(sentence: str, reason: str) -> str:
