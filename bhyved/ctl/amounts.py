@@ -1,0 +1,50 @@
+"""Durations, sizes and times for people, as cheaply as a table of 500 guests wants them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def span(seconds: float) -> str:
+    """What `core.explain.span` says, without the imports of `core.units`: the larger units, tenths below ten seconds."""
+    if seconds < 10:
+        tenths = round(max(0.0, round(seconds, 1)) * 10)
+        if tenths % 10 == 0:
+            return f"{tenths // 10}s"
+        return f"{tenths / 10}s" if tenths > 10 else f"{tenths}00ms"
+    whole = round(seconds)
+    for (unit_s, _), (smaller_s, _) in pairwise(_UNITS):
+        if whole >= 2 * unit_s:
+            whole = whole // smaller_s * smaller_s
+            break
+    text = ""
+    for unit_s, unit in _UNITS:
+        count, whole = divmod(whole, unit_s)
+        if count:
+            text += f"{count}{unit}"
+    return text
+
+
+def size(count: int) -> str:
+    """Bytes as an operator writes them, rounded to what fits a column."""
+    for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if count >= 1 << shift:
+            number = count / (1 << shift)
+            return f"{number:.0f}{unit}" if number == int(number) or number >= 100 else f"{number:.1f}{unit}"
+    return f"{count}B"
+
+
+def moment(text: str) -> str:
+    """An RFC 3339 time of the wire, to the second and without its zone, which is always UTC."""
+    return text[:19].replace("T", " ")
+
+
+def one_line(text: str) -> str:
+    """Words of guests and of others, harmless for a terminal, on one line."""
+    if text.isprintable():
+        return text
+    from bhyved.core.ansi import plain
+
+    return " ".join(plain(text).split())

@@ -1,0 +1,72 @@
+"""Tables and colour: nothing but aligned words, cut to the terminal's width, and colour only where a person looks."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SGR = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1", "dim": "2"}
+
+#: Phases by what they mean for an operator.
+PHASE_COLOURS = {"up": "green", "held": "red", "backoff": "red", "down": "dim"}
+
+
+def has_colour() -> bool:
+    """On a terminal that can, unless NO_COLOR says otherwise."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb") and sys.stdout.isatty()
+
+
+def painted(text: str, colour: str, *, on: bool) -> str:
+    return f"\x1b[{_SGR[colour]}m{text}\x1b[m" if on and text and colour else text
+
+
+def phase_colour(phase: str) -> str:
+    """Yellow is what passes."""
+    return PHASE_COLOURS.get(phase, "yellow")
+
+
+def width() -> int | None:
+    """Of the terminal; None where output is no terminal, and nothing is cut."""
+    if not sys.stdout.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(), colours: Sequence[str] = ()) -> str:
+    """Rows under their heads. `right`: columns of numbers. `colours`: one a row, for its second column."""
+    limit, on = width(), has_colour()
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = []
+    for number, row in enumerate((heads, *rows)):
+        cells = [cell.rjust(size) if at in right else cell.ljust(size) for at, (cell, size) in enumerate(zip(row, widths, strict=True))]
+        line = "  ".join(cells).rstrip()
+        if limit is not None and len(line) > limit:
+            line = line[: limit - 1] + "…"
+        if on and number and colours:
+            line = _with_colour(line, widths, row[1], colours[number - 1])
+        lines.append(painted(line, "bold", on=on) if not number else line)
+    return "\n".join(lines) + "\n"
+
+
+def _with_colour(line: str, widths: Sequence[int], cell: str, colour: str) -> str:
+    """The second column painted, if the cut has left it whole."""
+    start = widths[0] + 2
+    end = start + len(cell)
+    return f"{line[:start]}{painted(line[start:end], colour, on=True)}{line[end:]}" if len(line) >= end else line
+
+
+def pairs(entries: Sequence[tuple[str, str]], indent: str = "  ") -> str:
+    """Names and values, a line each; empty values are left out."""
+    shown = [(name, value) for name, value in entries if value]
+    size = max((len(name) for name, _ in shown), default=0)
+    return "".join(f"{indent}{name.ljust(size)}  {value}\n" for name, value in shown)

@@ -1,0 +1,66 @@
+"""`vmctl reload` and `vmctl drain`: what concerns all guests of the host."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bhyved.ctl.amounts import one_line
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.connection import OK, USAGE, Failure
+from bhyved.ctl.status import effect, frozen, value_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def reload(asked: Asked) -> int:
+    with connect(asked) as connection:
+        done = connection.call("config.reload", plan=asked.has("plan") or None, prune=asked.has("prune") or None)
+    if asked.has("json"):
+        print_json(done)
+        return OK
+    for warning in done["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    lines = list(_lines(done))
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing changes\n")
+    return OK
+
+
+def _lines(done: dict[str, Any]) -> list[str]:
+    planned = not done["applied"]
+    lines = [f"{name}: new" + (", starts" if name in done["starts"] else "") for name in done["added"]]
+    for name in done["removed"]:
+        lines.append(f"{name}: its file is gone" + (", is stopped and forgotten" if name in done["stops"] else ""))
+    for name, changes in done["changed"].items():
+        lines += [f"{name}: {_change(change)}" for change in changes]
+    lines += [f"bhyved: {_change(change)}" for change in done["daemon"]]
+    return [*lines, "nothing has been changed: this is the plan"] if planned and lines else lines
+
+
+def _change(change: dict[str, Any]) -> str:
+    return f"{change['key']} = {one_line(value_of(change['new']))}, was {one_line(value_of(change['old']))}: {effect(change['effect'])}"
+
+
+def drain(asked: Asked) -> int:
+    off = asked.has("off")
+    if off and (asked.is_given("for") or asked.is_given("reason") or asked.is_given("wait")):
+        raise Failure(USAGE, "drain: --off ends a drain: it goes with no other option")
+    deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
+    with connect(asked) as connection:
+        done = connection.call("daemon.drain", on=not off, reason=asked.text("reason"), for_=asked.seconds("for"))
+        if asked.has("json"):
+            print_json(done)
+        elif done["drain"] is None:
+            print("the drain is over: guests that are wished up start")
+        else:
+            print(f"drained {frozen(done['drain'])}")
+            sys.stdout.flush()
+        if not asked.has("wait"):
+            return OK
+        from bhyved.ctl.wishes import wait_for
+
+        names = [row["name"] for row in connection.call("vm.list")["vms"]]
+        return wait_for(connection, names, "down", deadline, is_quiet=asked.has("json"))

@@ -1,0 +1,64 @@
+"""`vmctl list`: the verb that runs most often, so that nothing it needs is imported that it does not use."""
+
+from __future__ import annotations
+
+import sys
+
+from bhyved.ctl.amounts import one_line, size, span
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.columns import phase_colour, table
+from bhyved.ctl.connection import OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_HEADS = ("NAME", "PHASE", "UPTIME", "RESTARTS", "CPUS", "MEMORY", "REASON")
+_RIGHT = frozenset({2, 3, 4, 5})
+
+
+def show_list(asked: Asked) -> int:
+    with connect(asked) as connection:
+        answer = connection.call("vm.list", names=asked.names or None)
+    rows = answer["vms"]
+    if asked.has("json"):
+        print_json(answer)
+    elif asked.has("quiet"):
+        sys.stdout.write("".join([f"{row['name']}\n" for row in rows]))
+    elif rows:
+        colours = [phase_colour(row["phase"]) for row in rows]
+        sys.stdout.write(table(_HEADS, [_cells(row) for row in rows], right=_RIGHT, colours=colours))
+    else:
+        print("no guests", file=sys.stderr)
+    return OK
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    restarts = row["restarts"]
+    return (
+        row["name"],
+        row["phase"],
+        "-" if row["uptime_s"] is None else span(row["uptime_s"]),
+        str(restarts["reboot"] + restarts["crash"] + restarts["start_failure"]),
+        str(row["cpus"]),
+        size(row["memory_bytes"]),
+        remark(row),
+    )
+
+
+def remark(row: dict[str, Any]) -> str:
+    """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
+    words = []
+    if row["phase"] != "up":
+        words.append(row["reason"])
+        if row["next_start_in_s"] is not None:
+            words.append(f"next start in {span(row['next_start_in_s'])}")
+        if row["attempts"] not in row["reason"]:
+            words.append(row["attempts"])
+    hold = row["hold"]
+    if hold is not None and row["phase"] != "held":  # there, the reason says it
+        words.append(f"held by {hold['by']}" + (f": {hold['reason']}" if hold["reason"] else ""))
+    if row["config_changed"]:
+        words.append("configuration changed")
+    return one_line("; ".join(filter(None, words)))

@@ -1,0 +1,140 @@
+"""Verbs that ask guests for something: start, stop, restart, reset, poweroff, nmi, hold, release; and waiting until it is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bhyved.ctl.amounts import one_line, span
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.connection import FAILED, NOT_PERMITTED, OK, TIMED_OUT, Connection, result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Told = dict[str, Any]
+
+#: The daemon lets one connection wait for 64 guests at once.
+WAITS_AT_ONCE = 48
+#: The longest that one request may wait for; without --timeout, it is made again.
+WAIT_S = 86_400.0
+
+
+def start(asked: Asked) -> int:
+    until = "ready" if asked.has("ready") else "up"
+    return _ask(asked, "vm.start", until, waits=True, install=asked.has("install") or None)
+
+
+def stop(asked: Asked) -> int:
+    return _ask(asked, "vm.stop", "down", waits=True, force=asked.has("force") or None, timeout=asked.seconds("grace"))
+
+
+def restart(asked: Asked) -> int:
+    return _ask(asked, "vm.restart", "ready" if asked.has("ready") else "up", waits=True)
+
+
+def reset(asked: Asked) -> int:
+    return _ask(asked, "vm.reset", "up")
+
+
+def poweroff(asked: Asked) -> int:
+    return _ask(asked, "vm.poweroff", "down")
+
+
+def nmi(asked: Asked) -> int:
+    return _ask(asked, "vm.nmi", "")
+
+
+def hold(asked: Asked) -> int:
+    return _ask(asked, "vm.hold", "", reason=asked.text("reason"), for_=asked.seconds("for"))
+
+
+def release(asked: Asked) -> int:
+    return _ask(asked, "vm.release", "")
+
+
+def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, **params: object) -> int:
+    """Ask each guest; where it is wanted, wait for those that agreed. `waits`: unless --no-wait is given."""
+    deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
+    guests = {"all": True} if asked.has("all") else {"names": asked.names}
+    statuses = []
+    with connect(asked) as connection:
+        answers: list[Told] = connection.call(method, **guests, **params)["answers"]
+        refused = [told for told in answers if not told["ok"]]
+        agreed = [told for told in answers if told["ok"]]
+        for told in refused:
+            _say_refused(told)
+            statuses.append(NOT_PERMITTED if told["code"] == "not-permitted" else FAILED)
+        if asked.has("wait", waits) and until:
+            statuses += _wait(connection, agreed, until, deadline, is_quiet=asked.has("json"))
+        elif not asked.has("json"):
+            for told in agreed:
+                print(f"{told['name']}: {one_line(told['text']) or told['code']}")
+    if asked.has("json"):
+        print_json({"version": 1, "answers": answers})
+    elif not answers:
+        print("no guests", file=sys.stderr)
+    return worst(statuses)
+
+
+def worst(statuses: list[int]) -> int:
+    """One status for several guests: theirs, if those that failed agree."""
+    failed = {status for status in statuses if status != OK}
+    return OK if not failed else failed.pop() if len(failed) == 1 else FAILED
+
+
+def _say_refused(told: Told) -> None:
+    sys.stdout.flush()
+    words = one_line(told["text"]) or told["code"]
+    print(f"vmctl: {words}" if told["name"] in words else f"vmctl: {told['name']}: {words}", file=sys.stderr)
+
+
+def wait_for(connection: Connection, names: list[str], until: str, deadline: float | None, *, is_quiet: bool) -> int:
+    """Wait until guests are where they should be, whoever asked them; the exit status."""
+    return worst(_wait(connection, [{"name": name, "code": "already", "run": ""} for name in names], until, deadline, is_quiet=is_quiet))
+
+
+def _wait(connection: Connection, agreed: list[Told], until: str, deadline: float | None, *, is_quiet: bool) -> list[int]:
+    """A status for each guest. What came of it is added to its answer, and said as soon as it is known."""
+    began = time.monotonic()
+    left = list(reversed(agreed))
+    asked: dict[int, Told] = {}
+    statuses = []
+    while left or asked:
+        while left and len(asked) < WAITS_AT_ONCE:
+            told = left.pop()
+            asked[_send_wait(connection, told, until, deadline)] = told
+        message = connection.read()
+        if message is None or message.get("id") not in asked:
+            continue
+        told = asked.pop(message["id"])
+        waited = result(message)
+        if waited["timed-out"] and deadline is None:
+            left.append(told)
+            continue
+        told |= {"met": waited["met"], "timed-out": waited["timed-out"], "phase": waited["phase"], "ready": waited["ready"]}
+        told |= {"run": waited["run"], "reason": waited["reason"]}
+        statuses.append(OK if waited["met"] else TIMED_OUT if waited["timed-out"] else FAILED)
+        if not is_quiet or statuses[-1] != OK:
+            _say_waited(told, until, time.monotonic() - began)
+    return statuses
+
+
+def _send_wait(connection: Connection, told: Told, until: str, deadline: float | None) -> int:
+    timeout_s = WAIT_S if deadline is None else max(0.0, min(WAIT_S, deadline - time.monotonic()))
+    # Of a guest that had nothing to do, the run that it has counts; of one that has, a run before this wish does not.
+    after_run = (told["run"] or None) if told["code"] == "accepted" else None
+    return connection.send("vm.wait", name=told["name"], until=until, after_run=after_run, timeout=timeout_s)
+
+
+def _say_waited(told: Told, until: str, seconds: float) -> None:
+    name, phase, reason = told["name"], told["phase"] or "gone", one_line(told["reason"])
+    if told["met"]:
+        print(f"{name}: {'ready' if until == 'ready' else phase}")
+        sys.stdout.flush()  # the next guest may take its time
+        return
+    sys.stdout.flush()
+    late = f" after {span(seconds)}" if told["timed-out"] else ""
+    print(f"vmctl: {name} is {phase} and not {until}{late}" + (f": {reason}" if reason else ""), file=sys.stderr)

@@ -1,0 +1,472 @@
+"""What each verb asks of the daemon, what it prints, and how it ends."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.ctl.conftest import Vmctl
+from tests.ctl.played import Refusal, Stream, playing, row, told, waited
+
+
+def refuse(number: int, code: str, text: str, **data: Any) -> Any:
+    def handler(params: Any) -> Any:
+        raise Refusal(number, code, text, **data)
+
+    return handler
+
+
+# --- list, status, show --------------------------------------------------------------------------------------------------------
+
+
+def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> None:
+    """A guest that is up needs no words; another gets its reason, its next start and its attempts."""
+    rows = [
+        row("web1"),
+        row("database", phase="backoff", reason="triple fault", uptime_s=None, next_start_in_s=38.2, attempts="crash 4 of 5"),
+        row(
+            "a",
+            hold={"by": "alice", "reason": "disk check", "since-at": "", "until-at": None},
+            config_changed=True,
+            memory_bytes=1536 << 20,
+        ),
+    ]
+    with playing(vm_list={"version": 1, "vms": rows}) as daemon:
+        ran = vmctl(daemon, "list")
+
+    assert ran.status == 0
+    assert ran.out.splitlines() == [
+        "NAME      PHASE    UPTIME  RESTARTS  CPUS  MEMORY  REASON",
+        "web1      up         2h1m         3     2      2G",
+        "database  backoff       -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
+        "a         up         2h1m         3     2    1.5G  held by alice: disk check; configuration changed",
+    ]
+
+
+def test_list_takes_names_and_prints_json_as_it_came(vmctl: Vmctl) -> None:
+    """--json prints the daemon's own object, unknown keys included."""
+    answer = {"version": 1, "vms": [row("web1", new_key=[1.5, None, "é\n"])]}
+    with playing(vm_list=answer) as daemon:
+        ran = vmctl(daemon, "list", "web1", "--json")
+
+        assert json.loads(ran.out) == answer
+        assert daemon.asked == [("vm.list", {"names": ["web1"]})]
+
+
+def test_list_quietly(vmctl: Vmctl) -> None:
+    """-q prints names, for completion and for scripts."""
+    with playing(vm_list={"version": 1, "vms": [row("a"), row("b")]}) as daemon:
+        assert vmctl(daemon, "list", "-q").out == "a\nb\n"
+
+
+def test_a_guests_words_cannot_move_the_cursor(vmctl: Vmctl) -> None:
+    """Escape sequences and line ends in a reason never reach the terminal."""
+    hostile = "x\x1b]0;title\x07y\nz\x1b[2J\u202e"
+    with playing(vm_list={"version": 1, "vms": [row("a", phase="down", uptime_s=None, reason=hostile)]}) as daemon:
+        ran = vmctl(daemon, "list")
+
+    assert ran.out.splitlines()[1].endswith("  xy z")
+
+
+def test_status_of_a_guest(vmctl: Vmctl) -> None:
+    """A block with what there is to say, and no line for what there is not."""
+    last = {"kind": "reboot", "status": 0, "signal": None, "at": "2026-01-01T11:00:00.5Z", "text": "the guest rebooted", "hint": ""}
+    with playing(vm_list={"version": 1, "vms": [row("web1", last_exit=last)]}) as daemon:
+        ran = vmctl(daemon, "status", "web1")
+
+    assert ran.out.splitlines() == [
+        "web1: up for 2h1m, ready",
+        "  reason     asked for by autostart",
+        "  wished     up, starts with the host",
+        "  process    pid 4242, run run1",
+        "  machine    2 CPUs, 2G",
+        "  consoles   com1",
+        "  taps       tap3",
+        "  restarts   1 reboots, 2 crashes, 0 failed starts",
+        "  last exit  2026-01-01 11:00:00 UTC: the guest rebooted",
+    ]
+
+
+def test_status_of_the_daemon(vmctl: Vmctl) -> None:
+    """Without names, it is the daemon that is meant, and who the caller is to it."""
+    info = {
+        "version": "1.2",
+        "pid": 7,
+        "started-at": "2026-01-01T12:00:00Z",
+        "uptime-s": 90,
+        "closing": False,
+        "guests": 3,
+        "drain": {"by": "root", "reason": "memory", "since-at": "2026-01-01T12:01:00Z", "until-at": "2026-01-01T13:00:00Z"},
+        "you": {"uid": 1001, "user": "alice", "role": "none", "owns": ["web1"]},
+    }
+    with playing(daemon_info=info, vm_list={"vms": [row("a"), row("b"), row("c", phase="held")]}) as daemon:
+        ran = vmctl(daemon, "status")
+
+    assert ran.out.splitlines() == [
+        "bhyved 1.2 runs, pid 7",
+        "  since    2026-01-01 12:00:00 UTC, for 1m30s",
+        "  guests   3: 2 up, 1 held",
+        "  drained  by root since 2026-01-01 12:01:00 UTC, until 2026-01-01 13:00:00 UTC: memory",
+        "  you      alice (uid 1001), owner of web1",
+    ]
+
+
+def test_show(vmctl: Vmctl) -> None:
+    """Keys are named as messages name them, and what waits for a restart comes first."""
+    shown = {
+        "version": 1,
+        "vm": row("web1"),
+        "spec": {"memory": "2G", "disk": [{"path": "/a"}, {"path": "/b"}], "owner": [], "boot": {"loader": "uefi"}},
+        "consoles": [{"port": "com1", "open": True, "problem": "", "offset": 2048, "viewers": 1, "writer": "bob"}],
+        "changes": [{"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"}],
+        "started-spec": True,
+    }
+    with playing(vm_show=shown) as daemon:
+        ran = vmctl(daemon, "show", "web1")
+
+    assert ran.out.splitlines() == [
+        "web1: up for 2h1m, ready",
+        '  memory: "2G" instead of "1G", from its next run on',
+        "",
+        'memory = "2G"',
+        'disk[0].path = "/a"',
+        'disk[1].path = "/b"',
+        'boot.loader = "uefi"',
+        "",
+        "console com1: open, 2K recorded, 1 watching; bob has the keyboard",
+    ]
+
+
+# --- wishes --------------------------------------------------------------------------------------------------------------------
+
+
+def test_start_waits_for_another_run(vmctl: Vmctl) -> None:
+    """A guest that was accepted has to be up in another run than it had; one that is up already just has to be up."""
+    answers = {"answers": [told("a"), told("b", code="already", phase="up")]}
+    with playing(vm_start=answers, vm_wait=lambda params: waited()) as daemon:
+        ran = vmctl(daemon, "start", "a", "b", "--install")
+
+        assert (ran.status, ran.out) == (0, "a: up\nb: up\n")
+        assert daemon.params("vm.start") == [{"names": ["a", "b"], "install": True}]
+        assert [(each["name"], each["until"], each.get("after-run")) for each in daemon.params("vm.wait")] == [
+            ("a", "up", "run1"),
+            ("b", "up", None),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("words", "until"),
+    [
+        (("start", "a", "--ready"), "ready"),
+        (("stop", "a"), "down"),
+        (("restart", "a"), "up"),
+        (("reset", "a", "--wait"), "up"),
+        (("poweroff", "a", "--wait"), "down"),
+    ],
+)
+def test_what_is_waited_for(vmctl: Vmctl, words: tuple[str, ...], until: str) -> None:
+    """Each verb waits for the state that it is for."""
+    wishes: dict[str, Any] = {f"vm_{verb}": {"answers": [told("a")]} for verb in ("start", "stop", "restart", "reset", "poweroff")}
+    with playing(**wishes, vm_wait=waited(phase="x")) as daemon:
+        assert vmctl(daemon, *words).status == 0
+        assert [params["until"] for params in daemon.params("vm.wait")] == [until]
+
+
+@pytest.mark.parametrize("words", [("start", "a", "--no-wait"), ("reset", "a"), ("poweroff", "a"), ("nmi", "a"), ("release", "a")])
+def test_what_is_not_waited_for(vmctl: Vmctl, words: tuple[str, ...]) -> None:
+    """The answer is printed as it is."""
+    with playing(**{f"vm_{words[0]}": {"answers": [told("a", text="it will be done")]}}) as daemon:
+        assert vmctl(daemon, *words).out == "a: it will be done\n"
+        assert [method for method, _ in daemon.asked] == [f"vm.{words[0]}"]
+
+
+def test_stop_passes_its_options_on(vmctl: Vmctl) -> None:
+    """--grace is the guest's time, --timeout is vmctl's."""
+    with playing(vm_stop={"answers": [told("a")]}, vm_wait=waited(phase="down")) as daemon:
+        assert vmctl(daemon, "stop", "--all", "--force", "--grace", "1m30s", "-t", "5m").status == 0
+        assert daemon.params("vm.stop") == [{"all": True, "force": True, "timeout": 90.0}]
+        assert 290 < daemon.params("vm.wait")[0]["timeout"] <= 300
+
+
+def test_hold_passes_its_options_on(vmctl: Vmctl) -> None:
+    """A reason and an end."""
+    with playing(vm_hold={"answers": [told("a")]}) as daemon:
+        assert vmctl(daemon, "hold", "a", "--reason", "disk", "--for=2h").status == 0
+        assert daemon.params("vm.hold") == [{"names": ["a"], "reason": "disk", "for": 7200.0}]
+
+
+def test_hundreds_of_guests_are_waited_for_a_few_at_a_time(vmctl: Vmctl) -> None:
+    """A connection may wait for 64 guests; all of them are waited for in the end."""
+    names = [f"g{number}" for number in range(200)]
+    with playing(vm_stop={"answers": [told(name) for name in names]}, vm_wait=waited(phase="down")) as daemon:
+        ran = vmctl(daemon, "stop", "--all")
+
+        assert sorted(ran.out.splitlines()) == sorted(f"{name}: down" for name in names)
+        assert len(daemon.params("vm.wait")) == 200
+
+
+def test_a_wait_that_cannot_be_met(vmctl: Vmctl) -> None:
+    """It says where the guest is and why, and exits 1."""
+    answer = waited(met=False, phase="held", reason="5 crashes in 10m")
+    with playing(vm_start={"answers": [told("a")]}, vm_wait=answer) as daemon:
+        ran = vmctl(daemon, "start", "a")
+
+    assert (ran.status, ran.out, ran.err) == (1, "", "vmctl: a is held and not up: 5 crashes in 10m\n")
+
+
+def test_a_wait_that_takes_too_long(vmctl: Vmctl) -> None:
+    """It exits 75."""
+    answer = waited(met=False, phase="stopping", reason="stopped by root") | {"timed-out": True}
+    with playing(vm_stop={"answers": [told("a")]}, vm_wait=answer) as daemon:
+        ran = vmctl(daemon, "stop", "a", "--timeout", "1s")
+
+    assert ran.status == 75
+    assert ran.err.startswith("vmctl: a is stopping and not down after ")
+
+
+def test_a_daemon_that_goes_away_while_we_wait(vmctl: Vmctl) -> None:
+    """Exit 69, and no guest is said to be down."""
+
+    with playing(vm_stop=Stream({"answers": [told("a")]}, close=True)) as daemon:
+        ran = vmctl(daemon, "stop", "a")
+
+    assert (ran.status, ran.out) == (69, "")
+    assert "has closed the connection" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("codes", "status"),
+    [
+        (("accepted", "no-such-guest"), 1),
+        (("not-permitted", "not-permitted"), 77),
+        (("not-permitted", "no-such-guest"), 1),
+        (("accepted", "not-permitted"), 77),
+    ],
+)
+def test_the_status_of_several_guests(vmctl: Vmctl, codes: tuple[str, ...], status: int) -> None:
+    """Those that failed decide, if they agree; the others are done all the same."""
+    answers = [told(f"g{at}", ok=code == "accepted", code=code, text="" if code == "accepted" else "no") for at, code in enumerate(codes)]
+    with playing(vm_nmi={"answers": answers}) as daemon:
+        ran = vmctl(daemon, "nmi", "g0", "g1")
+
+    assert ran.status == status
+    assert ran.err.count("vmctl: g") == sum(code != "accepted" for code in codes)
+
+
+def test_answers_as_json(vmctl: Vmctl) -> None:
+    """One object, with what became of each guest; the exit status is the same."""
+    answers = {"answers": [told("a"), told("b", ok=False, code="no-such-guest", text='there is no guest "b"')]}
+    with playing(vm_start=answers, vm_wait=waited()) as daemon:
+        ran = vmctl(daemon, "start", "a", "b", "--json")
+
+    printed = json.loads(ran.out)
+    assert ran.status == 1
+    assert [(each["name"], each["ok"], each.get("met"), each["run"]) for each in printed["answers"]] == [
+        ("a", True, True, "run2"),
+        ("b", False, None, "run1"),
+    ]
+
+
+# --- what happened -------------------------------------------------------------------------------------------------------------
+
+RUN = {
+    "version": 1,
+    "run": "r1",
+    "vm": "a",
+    "by": "autostart",
+    "began-at": "2026-01-01T12:00:00Z",
+    "ended-at": "2026-01-01T12:01:00Z",
+    "uptime-s": 60.0,
+    "kind": "error",
+    "text": "bhyve failed",
+    "decision": "held: 5 crashes in 10m",
+    "stderr": "vm exit\x1b[31m: red\nlast word",
+    "console": "login:",
+}
+
+
+def test_why(vmctl: Vmctl) -> None:
+    """Sentences, a hint, the last runs, and the last words of the one that failed."""
+    answer = {"name": "a", "phase": "held", "sentences": ["a is held", "5 crashes in 10m"], "runs": [RUN], "hint": "vmctl start a"}
+    with playing(vm_why=answer) as daemon:
+        ran = vmctl(daemon, "why", "a", "-n", "1")
+
+        assert daemon.params("vm.why") == [{"name": "a", "runs": 1}]
+    assert ran.out.splitlines() == [
+        "a is held",
+        "  5 crashes in 10m",
+        "  hint: vmctl start a",
+        "",
+        "BEGAN (UTC)          RAN  END           THEN",
+        "2026-01-01 12:00:00   1m  bhyve failed  held: 5 crashes in 10m",
+        "",
+        "bhyve said last:",
+        "  vm exit: red",
+        "  last word",
+        "",
+        "its console said last:",
+        "  login:",
+    ]
+
+
+def test_history(vmctl: Vmctl) -> None:
+    """The daemon's lines, or its records, a line each."""
+    with playing(vm_history={"runs": [RUN], "lines": ["one \x1b[1mline"]}) as daemon:
+        assert vmctl(daemon, "history", "a").out == "one line\n"
+        assert vmctl(daemon, "history", "a", "b").out == "a: one line\nb: one line\n"
+        assert json.loads(vmctl(daemon, "history", "a", "--json", "-n3").out) == RUN
+        assert daemon.params("vm.history")[-1] == {"name": "a", "last": 3}
+
+
+def event(seq: int, **changes: Any) -> tuple[str, dict[str, Any]]:
+    body = {"seq": seq, "at": f"2026-01-01T12:00:0{seq}Z", "event": "phase", "vm": "a", "phase": "up", "reason": "asked for", "by": "root"}
+    return "event", body | changes
+
+
+END = ("end", {"next": 3})
+
+
+def test_events_that_are_kept(vmctl: Vmctl) -> None:
+    """The newest of them, oldest first."""
+    told = event(3, event="asked", phase=None, reason="", data={"method": "vm.start", "nothing": None})
+    with playing(events_subscribe=Stream({"next": 3}, event(1), event(2), told, END)) as daemon:
+        ran = vmctl(daemon, "events", "-n", "2", "a")
+
+        assert daemon.asked == [("events.subscribe", {"since": 0, "names": ["a"], "follow": False})]
+    assert ran.out.splitlines() == [
+        "2026-01-01 12:00:02  a  up  asked for, by root",
+        "2026-01-01 12:00:03  a  asked, by root  method=vm.start",
+    ]
+
+
+def test_events_from_somewhere_on(vmctl: Vmctl) -> None:
+    """A number, or a time; what is no longer kept is said, and nothing is cut off."""
+    lost = ("lost", {"count": 7, "next": 8})
+    with playing(events_subscribe=Stream({"next": 3}, lost, *(event(2) for _ in range(60)), END)) as daemon:
+        ran = vmctl(daemon, "events", "--since", "1", "--json")
+        vmctl(daemon, "events", "--since", "2026-01-01T12:00")
+
+        assert [json.loads(line)["seq"] for line in ran.out.splitlines()] == [2] * 60
+        assert "7 events before number 8 are no longer kept" in ran.err
+        assert daemon.params("events.subscribe")[0]["since"] == 1
+        assert daemon.params("events.subscribe")[1]["since-time"] == 1767268800.0
+
+
+def test_events_go_on_over_a_restart_of_the_daemon(vmctl: Vmctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower comes back with the number of the last event that it has seen."""
+    monkeypatch.setattr("bhyved.ctl.events.AGAIN_S", 0.01)
+    streams = [
+        Stream({"next": 3}, event(3), END),
+        Stream({"next": 3}, event(4), close=True),
+        Stream({"next": 5}, event(5), close=True),
+    ]
+
+    def subscribe(params: Any) -> Any:
+        return streams.pop(0) if streams else refuse(-32001, "not-permitted", "no more")(params)
+
+    with playing(events_subscribe=subscribe) as daemon:
+        ran = vmctl(daemon, "events", "-f", "--json")
+
+        assert [json.loads(line)["seq"] for line in ran.out.splitlines()] == [3, 4, 5]
+        assert [params["since"] for params in daemon.params("events.subscribe")] == [0, 3, 4, 5]
+        assert ran.status == 77
+
+
+# --- the host ------------------------------------------------------------------------------------------------------------------
+
+
+def test_reload(vmctl: Vmctl) -> None:
+    """Every change on a line, with the moment when it counts."""
+    done = {
+        "applied": False,
+        "added": ["new"],
+        "removed": ["old"],
+        "changed": {"a": [{"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"}]},
+        "daemon": [{"key": "start-parallel", "old": 2, "new": None, "effect": "live"}],
+        "starts": ["new"],
+        "stops": ["old"],
+        "warnings": ["a: odd"],
+    }
+    with playing(config_reload=done) as daemon:
+        ran = vmctl(daemon, "reload", "--plan", "--prune")
+
+        assert daemon.params("config.reload") == [{"plan": True, "prune": True}]
+    assert ran.out.splitlines() == [
+        "new: new, starts",
+        "old: its file is gone, is stopped and forgotten",
+        'a: memory = "2G", was "1G": from its next run on',
+        "bhyved: start-parallel = nothing, was 2: in force already",
+        "nothing has been changed: this is the plan",
+    ]
+    assert ran.err == "warning: a: odd\n"
+
+
+def test_a_reload_that_is_refused(vmctl: Vmctl) -> None:
+    """Exit 78, with every problem on a line."""
+    refusal = refuse(-32004, "configuration", "the configuration has 2 problems; nothing has changed", problems=["one", "two"])
+    with playing(config_reload=refusal) as daemon:
+        ran = vmctl(daemon, "reload")
+
+    assert (ran.status, ran.err) == (78, "one\ntwo\nvmctl: the configuration has 2 problems; nothing has changed\n")
+
+
+def test_drain(vmctl: Vmctl) -> None:
+    """On, with a wait for every guest; and off."""
+    drain = {"by": "root", "reason": "", "since-at": "2026-01-01T12:00:00Z"}
+    with playing(daemon_drain={"on": True, "drain": drain}, vm_list={"vms": [row("a")]}, vm_wait=waited(phase="down")) as daemon:
+        ran = vmctl(daemon, "drain", "--for", "1h", "--wait")
+        daemon.handlers["daemon.drain"] = {"on": False, "drain": None}
+        off = vmctl(daemon, "drain", "--off")
+
+        assert daemon.params("daemon.drain") == [{"on": True, "for": 3600.0}, {"on": False}]
+    assert ran.out == "drained by root since 2026-01-01 12:00:00 UTC\na: down\n"
+    assert off.out.startswith("the drain is over")
+
+
+@pytest.mark.parametrize(("problems", "status"), [([], 0), (["web1.toml: memory: too much"], 78)])
+def test_check_asks_the_daemon(vmctl: Vmctl, problems: list[str], status: int) -> None:
+    """The daemon knows which files are its own."""
+    with playing(config_check={"problems": problems, "warnings": ["odd"]}) as daemon:
+        ran = vmctl(daemon, "check")
+        printed = vmctl(daemon, "check", "--json")
+
+    assert ran.status == printed.status == status
+    assert ran.err.splitlines()[: len(problems)] == problems
+    assert json.loads(printed.out) == {"version": 1, "problems": problems, "warnings": ["odd"]}
+
+
+def test_plan_asks_the_daemon(vmctl: Vmctl) -> None:
+    """For one guest, for the boot, for the shutdown."""
+    planned = {"text": "# a\n", "warnings": [], "objections": ["too new"], "plan": {}}
+    agenda = {"text": "agenda\n", "steps": [], "fits": True}
+    with playing(vm_plan=planned, daemon_plan__boot=agenda, daemon_plan__shutdown=agenda) as daemon:
+        ran = vmctl(daemon, "plan", "a", "--release", "14", "--arch=arm64", "--install")
+
+        assert (ran.out, ran.err) == ("# a\n", "this host refuses it: too new\n")
+        assert daemon.params("vm.plan") == [{"name": "a", "release": "14", "arch": "arm64", "install": True}]
+        assert vmctl(daemon, "plan", "--boot").out == vmctl(daemon, "plan", "--shutdown").out == "agenda\n"
+        assert vmctl(daemon, "plan", "a", "--boot").status == vmctl(daemon, "plan").status == 64
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "status"),
+    [
+        (-32700, "parse-error", 1),
+        (-32601, "unknown-method", 1),
+        (-32602, "invalid-params", 64),
+        (-32603, "internal-error", 1),
+        (-32001, "not-permitted", 77),
+        (-32002, "no-such-guest", 1),
+        (-32003, "being-removed", 1),
+        (-32004, "configuration", 78),
+    ],
+)
+def test_exit_statuses_are_those_of_the_protocol(vmctl: Vmctl, number: int, code: str, status: int) -> None:
+    """docs/protocol.md says which error is which status."""
+    with playing(vm_why=refuse(number, code, "the sentence")) as daemon:
+        ran = vmctl(daemon, "why", "a")
+
+    assert (ran.status, ran.out, ran.err) == (status, "", "vmctl: the sentence\n")
