@@ -1,4 +1,7 @@
-"""Keeps one guest's record on disk: the newest one, however fast it changes, and a disk that takes nothing is told of once."""
+"""Keeps one guest's record on disk: the newest one, however fast it changes.
+
+A disk that takes nothing is told of once, and tried again for as long as it refuses.
+"""
 
 from collections.abc import Callable
 
@@ -7,6 +10,9 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.core.status import VmRecord
 from bhyved.daemon.ports import Vault
+
+
+AGAIN_S = 30.0  # a full disk tells nobody when it has room again
 
 
 class Saving:
@@ -34,10 +40,13 @@ class Saving:
         """Save until cancelled."""
         trouble = ""
         while True:
-            await self._changed.wait()
+            with trio.move_on_after(AGAIN_S if trouble else float("inf")):
+                await self._changed.wait()
             self._changed, self._busy = trio.Event(), True
             record = self._newest
-            if record is not None and record != self._saved:
+            if record is None or record == self._saved:
+                trouble = ""
+            else:
                 try:
                     await self._vault.save(self._name, record)
                 except HostError as error:

@@ -339,6 +339,20 @@ async def test_a_record_that_cannot_be_saved_costs_nothing_else(autojump_clock: 
         assert [event.event for event in it.journal.events].count("save-failed") == 1
 
 
+async def test_a_record_that_could_not_be_saved_is_saved_when_it_can_be(autojump_clock: trio.abc.Clock) -> None:
+    """Nothing has to happen to the guest for it: a wish that was made while the disk was full is not forgotten."""
+    async with lab(guest()) as it:
+        it.vault.fails = True
+        it.start()
+        await it.phase(Phase.UP)
+        await trio.sleep(100)
+        assert "web1" not in it.vault.records
+        it.vault.fails = False
+        await trio.sleep(30)
+
+        assert it.vault.records["web1"].desired == "up"
+
+
 async def test_arm64_has_no_button(autojump_clock: trio.abc.Clock) -> None:
     """There SIGTERM would kill or do nothing: without a stop command the power is cut at once."""
     from bhyved.core.assigned import Target
