@@ -113,9 +113,13 @@ def _legacy(node: Tree) -> list[str] | None:
         case "passthru":
             first = node.pop("pptdev", "") or "/".join(node.pop(key, "") for key in ("bus", "slot", "func"))
             return [model, first, *_options(node)]
+        case "nvme" if "ram" in node:
+            return [model, f"ram={node.pop('ram')}", *_options(node)]
+        case _ if model in _MAIN_WORD:
+            first = node.pop(_MAIN_WORD[model], "")
+            return [model, first, *_options(node)] if first else None  # the first word is always taken for it
         case _:
-            first = node.pop(_MAIN_WORD.get(model, ""), "")
-            return [model, *([first] if first else []), *_options(node)]
+            return [model, *_options(node)]
 
 
 def _ahci(node: Tree) -> list[str] | None:

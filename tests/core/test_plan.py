@@ -199,3 +199,18 @@ def test_releases(text: str, accepting: str) -> None:
     """Which hosts accept a guest, by the version matrix (contract 8.7)."""
     found = [str(target).removeprefix("FreeBSD ") for target, why in advice.releases_accepting(guest(text)).items() if not why]
     assert ", ".join(found) == accepting
+
+
+def test_a_card_without_a_backend_has_no_option() -> None:
+    """The first word after a network model is always its backend: an unplugged card can be said by -o only."""
+    argv = planned('network = [{ mac = "58:9c:fc:00:00:01" }]').command
+
+    assert "pci.0.10.0.mac=58:9c:fc:00:00:01" in argv
+    assert not any(word.startswith("0:10:0,") for word in argv)
+
+
+def test_a_disk_in_memory_begins_with_its_size() -> None:
+    """`nvme,ram=` is told from a path by its place alone."""
+    argv = planned('disk = [{ model = "nvme", ram = "64M", boot-index = 1 }]').command
+
+    assert "0:4:0,nvme,ram=64,bootindex=1" in argv
