@@ -193,6 +193,7 @@ class _Daemon:
         listener = controlsocket.listen(path)
         try:
             metrics = self._metrics()
+            self._guests.on_reload = partial(_put_in_force, metrics)
             web = self._web(metrics)
             control = Control(self._guests, Views(metrics=metrics, new_link=web.new_link), peer, euid=os.geteuid())
             await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
@@ -279,7 +280,7 @@ class _Daemon:
             began=f"{self._about.pid}-{self._about.started:.0f}",
         )
         users = Users(str(spec.basic_auth_file)).hashes if spec.basic_auth_file is not None else None
-        return Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), socket.getfqdn().lower()}))
+        return Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), host.lower().partition(".")[0]}))
 
     async def _open_web(self, web: Web, nursery: trio.Nursery) -> None:
         if not self._spec.metrics.listen:
@@ -313,3 +314,9 @@ class _Daemon:
             shutdown_needed_s=agenda.shutdown(specs, None).needs_s or 0.0,
             problems={"journal": self._journal.problem, "records": "; ".join(self._vault.problems)},
         )
+
+
+def _put_in_force(metrics: Metrics, spec: DaemonSpec) -> None:
+    """A reload has changed the main file."""
+    log.set_up(spec.log, is_tty=sys.stderr.isatty())
+    metrics.vcpu_stats = spec.metrics.vcpu_stats

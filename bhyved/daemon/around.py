@@ -12,9 +12,9 @@ from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.ports import Commands, Host, Journal, Vault
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Around:
-    """Shared by all drivers; each field has one owner."""
+    """Shared by all drivers. Only a reload changes anything in it: `spec`."""
 
     host: Host
     vault: Vault

@@ -81,7 +81,7 @@ class Metrics:
     ) -> None:
         self._board, self._consoles, self._measuring, self._facts, self._loop = board, consoles, measuring, facts, loop
         self._now = now  # CLOCK_MONOTONIC, as in the statuses
-        self._vcpu_stats = vcpu_stats
+        self.vcpu_stats = vcpu_stats
         self._vcpus: dict[str, tuple[float, Vcpus]] = {}
         self._one = trio.Lock()  # many that scrape at once are served one after the other
 
@@ -91,7 +91,7 @@ class Metrics:
         async with self._one:
             statuses = self._board.all()
             usage = await self.measured(statuses)
-            if self._vcpu_stats:
+            if self.vcpu_stats:
                 await self._look_at_vcpus(statuses)
             page = Page(GUEST_METRICS)
             offset_s = time.time() - self._now()

@@ -282,9 +282,11 @@ class Supervisor:
             await trio.to_thread.run_sync(self._files.accept)
         except HostError as error:
             self._around.events.tell("warning", reason=f"no good copy of the configuration could be kept: {error}")
-        self._loaded, self.daemon_spec = loaded, loaded.daemon
-        self._turnstile.pace = _pace(loaded.daemon)
-        self._around.hooks.ours = loaded.daemon.hooks
+        self._loaded, self.daemon_spec = loaded, live(self.daemon_spec, loaded.daemon)
+        self._around.spec = self.daemon_spec
+        self._turnstile.pace = _pace(self.daemon_spec)
+        self._around.hooks.ours, self._around.hooks.run_as = self.daemon_spec.hooks, self.daemon_spec.run_as or ""
+        self.on_reload(self.daemon_spec)
         for name in changes.removed:
             self._remove(name, prune=prune, by=by)
         for name, spec in loaded.vms.items():
@@ -355,6 +357,17 @@ class _Once:
 def _placeholder(name: str) -> VmSpec:
     """A guest of whom no file can be read: nothing starts it."""
     return VmSpec(name=name, autostart=False, serial=())
+
+
+def live(old: DaemonSpec, new: DaemonSpec) -> DaemonSpec:
+    """What of a new main file can be in force without a restart of the daemon; `reload --plan` calls the rest refused."""
+    return msgspec.structs.replace(
+        new,
+        paths=old.paths,
+        metrics=msgspec.structs.replace(old.metrics, vcpu_stats=new.metrics.vcpu_stats),
+        log=msgspec.structs.replace(new.log, to=old.log.to),
+        console=msgspec.structs.replace(new.console, ring=old.console.ring),
+    )
 
 
 def _pace(spec: DaemonSpec) -> Pace:

@@ -8,9 +8,10 @@ import trio.testing
 from bhyved.core.config import Loaded, Problem
 from bhyved.core.exits import Stage
 from bhyved.core.lifecycle import Start
-from bhyved.core.spec import DaemonSpec, Order, Ready
+from bhyved.core.spec import DaemonSpec, Hooks, Log, Order, Paths, Ready
 from bhyved.core.status import Phase
 from bhyved.core.units import Duration
+from bhyved.core.values import AbsPath
 from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found
 from tests.daemon.fakehost import NOON, FakeHost, Life
@@ -199,3 +200,21 @@ async def test_a_drain_stops_in_order_and_its_end_starts_again(autojump_clock: t
         assert it.host.utc() >= until
         assert it.status("db1").phase is Phase.DOWN
         assert it.start("db1").ok
+
+
+async def test_a_reload_puts_in_force_what_can_be_and_no_more(autojump_clock: trio.abc.Clock) -> None:
+    """Pace, hooks and log level change at once; paths and listeners need a new daemon, and the plan says so."""
+    async with lab(guest(), daemon=FAST) as it:
+        told: list[DaemonSpec] = []
+        it.guests.on_reload = told.append
+        new = DaemonSpec(
+            paths=Paths(run=AbsPath("/elsewhere")), start_parallel=7, log=Log(level="debug"), hooks=Hooks(crash=("/bin/page-me",))
+        )
+        it.files.loaded = Loaded(daemon=new, vms={"web1": guest()})
+        result = await it.guests.reload(plan_only=False, prune=False, by="alice")
+
+        assert {change.key: str(change.effect) for change in result.daemon}["paths.run"] == "refused"
+        assert told == [it.guests.daemon_spec]
+        assert it.guests.daemon_spec.paths == FAST.paths
+        assert (it.guests.daemon_spec.start_parallel, it.guests.daemon_spec.log.level) == (7, "debug")
+        assert it.around.hooks.ours.crash == ("/bin/page-me",)
