@@ -4,7 +4,7 @@ Control, metrics and the page see the guests through this object; it decides not
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -47,6 +47,7 @@ class Supervisor:
     ) -> None:
         self._around, self._files, self._records = around, files, records
         self.about = about
+        self.on_reload: Callable[[DaemonSpec], None] = lambda spec: None  # for what the app has made
         self._broken = dict(broken)
         self._loaded = loaded
         self.daemon_spec: DaemonSpec = around.spec
