@@ -2,7 +2,7 @@
 
 Called by `host.prepare`; `host.tap` knows the single tap. A guest that restarts by itself keeps its taps, since host commands cost
 milliseconds, but only what has been seen on its bridge: bhyve opens a tap that does not exist as readily, and the guest is then alone
-in the world (contract 5.3).
+in the world (contract 5.3). So it is on a tap that is down, as each is when its bhyve has ended.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -57,7 +57,9 @@ async def make(
     ours = {tap.name for tap in cards.wanted.values()}
     names = []
     for identity, tap in cards.wanted.items():
-        if tap.name not in there:
+        if tap.name in there:
+            await taps.raise_again(tap.name, pass_fd=pass_fd)
+        else:
             if identity in cards.kept:
                 await taps.destroy(tap.name, tap.description, pass_fd=pass_fd)
             for attempt in range(_CHOICES):

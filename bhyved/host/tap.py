@@ -60,6 +60,10 @@ class Taps:
         if bridge is not None:
             await self._join(name, bridge, pass_fd)
 
+    async def raise_again(self, name: str, *, pass_fd: int | None = None) -> None:
+        """Put a tap of ours up again: it went down when the bhyve that had it open ended (contract 5.3). Raises HostError."""
+        await self._ifconfig(name, "up", pass_fd=pass_fd)
+
     async def attach(self, name: str, bridge: str | None, *, pass_fd: int | None = None) -> None:
         """See to an interface that is not ours: there, free, on `bridge` (None: wherever it is), up. Raises HostError."""
         there = await self.look(name)

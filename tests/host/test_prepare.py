@@ -266,16 +266,19 @@ async def test_a_tap_that_somebody_else_makes_meanwhile(host: OneHost, machine: 
 
 
 async def test_a_restart_keeps_its_taps(host: OneHost, machine: GuestMachine) -> None:
-    """After one look at the bridge the taps of the run before serve again."""
+    """After one look at the bridge the taps of the run before serve again, put up: the end of their bhyve took them down."""
     spec = guest(do="exit 0", network=[{"bridge": "lan0"}])
     await start(machine, spec)
     await end_of(machine)
+    tap = host.interfaces / "tap1000.if"
+    tap.write_text(tap.read_text().replace("<UP,", "<"))
     await machine.clean(final=False)
     before = len(host.scripts.calls)
     prepared = await machine.prepare(order(spec, first=False))
 
     assert prepared.taps == ("tap1000",)
-    assert [call for call in host.scripts.calls[before:] if call.startswith("ifconfig")] == ["ifconfig lan0"]
+    assert [call for call in host.scripts.calls[before:] if call.startswith("ifconfig")] == ["ifconfig lan0", "ifconfig tap1000 up"]
+    assert "<UP," in tap.read_text()
 
 
 async def test_a_tap_that_fell_off_its_bridge_is_made_again(host: OneHost, machine: GuestMachine) -> None:
