@@ -43,7 +43,7 @@ def _run(words: list[str]) -> int:
 
         print(short(), file=sys.stderr, end="")
         return USAGE
-    word, *rest = words
+    word, *rest = _verb_first(words)
     if word in ("-h", "--help", "help"):
         return _help(rest)
     if word == "--version":
@@ -52,12 +52,23 @@ def _run(words: list[str]) -> int:
         print(f"vmctl {bhyved.__version__}")
         return OK
     if word.startswith("-"):
-        raise Failure(USAGE, f"options come behind the verb: vmctl VERB {word} …; `vmctl --help` lists the verbs")
+        raise Failure(USAGE, f"options of a verb come behind it: vmctl VERB {word} …; `vmctl --help` lists the verbs")
     verb = find_verb(word)
     asked = parse(verb, rest)
     if asked.has("help"):
         return _help([verb.name])
     return function_of(verb)(asked)
+
+
+def _verb_first(words: list[str]) -> list[str]:
+    """`vmctl --socket PATH list` is `vmctl list --socket PATH`."""
+    before: list[str] = []
+    rest = list(words)
+    while rest and (rest[0] == "--json" or rest[0].partition("=")[0] == "--socket"):
+        before.append(rest.pop(0))
+        if before[-1] == "--socket" and rest:
+            before.append(rest.pop(0))
+    return [*rest[:1], *before, *rest[1:]] if rest else before
 
 
 def function_of(verb: Verb) -> Callable[[Asked], int]:

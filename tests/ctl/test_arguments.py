@@ -43,7 +43,7 @@ def test_durations_are_those_of_the_configuration() -> None:
     ("words", "sentence"),
     [
         (("lits",), 'there is no verb "lits"; did you mean "list"?; `vmctl --help` lists them'),
-        (("--json", "list"), "options come behind the verb: vmctl VERB --json …; `vmctl --help` lists the verbs"),
+        (("-f", "log"), "options of a verb come behind it: vmctl VERB -f …; `vmctl --help` lists the verbs"),
         (("list", "--jsn"), 'list: there is no option --jsn; did you mean "--json"? (vmctl list --help)'),
         (("start", "-z", "a"), "start: there is no option -z"),
         (("start",), "start: it takes the name of a guest, or --all (vmctl start --help)"),

@@ -187,7 +187,10 @@ def test_the_socket_option_wins_over_the_environment(vmctl: Vmctl) -> None:
     """--socket, then BHYVED_SOCKET, then the usual place."""
     with playing(vm_list={"version": 1, "vms": []}) as daemon, playing() as other:
         assert vmctl(other, "list", "--socket", str(daemon.path)).status == 0
+        assert vmctl(other, "--socket", str(daemon.path), "--json", "list").status == 0
+        assert vmctl(other, f"--socket={daemon.path}", "list").status == 0
         assert other.asked == []
+        assert len(daemon.asked) == 3
 
 
 def test_a_reader_that_has_seen_enough() -> None:
