@@ -299,6 +299,34 @@ VERBS = (
         examples=(("vmctl check", ""), ("vmctl check -c ./bhyved.toml", "before the files are put in place")),
     ),
     Verb(
+        "create",
+        "create:create",
+        "write the file of a new guest, and make its disk",
+        guests="some",
+        options=(
+            Option("-T --template", "templates, joined by commas; later ones win", value="NAME[,NAME]", kind="text"),
+            Option(
+                "-d --disk", "20G: a file of bhyved's; /PATH: a disk that is there; /PATH=20G: one to be made", value="DISK", kind="text"
+            ),
+            Option("--disk-model", "virtio-blk (default), nvme or ahci-hd", value="MODEL", kind="text"),
+            Option("-b --bridge", "a network card on this bridge", value="BRIDGE", kind="text"),
+            Option("--card", "virtio-net (default) or e1000", value="MODEL", kind="text"),
+            Option("-m --memory", "such as 2G", value="SIZE", kind="text"),
+            Option("--cpus", "how many", value="N", kind="count"),
+            Option("--iso", "the install medium, attached by `vmctl start --install` only", value="PATH", kind="text"),
+            CONFIG,
+        ),
+        about=(
+            "The file is short, and yours: bhyved never writes to it again. It is checked together with all others before anything is "
+            "made, and no file or disk is overwritten. A path below /dev/zvol becomes a ZFS volume, any other a sparse file. Needs no "
+            "daemon; `vmctl reload` tells it."
+        ),
+        examples=(
+            ("vmctl create web1 -T linux-uefi -d 20G -b bridge0 --iso /iso/debian.iso", ""),
+            ("vmctl create db1 -T freebsd -d /dev/zvol/zroot/vm/db1=100G -b bridge0", "on a ZFS volume"),
+        ),
+    ),
+    Verb(
         "reload",
         "host:reload",
         "put changed configuration files in force",

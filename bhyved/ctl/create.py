@@ -1,0 +1,205 @@
+"""`vmctl create NAME …`: a new guest's file, and its disk. Needs no daemon, and changes none: `vmctl reload` does.
+
+The order is: judge the file together with all others, make the disk, write the file. So a refused guest leaves nothing behind, and a
+guest whose file is there has its disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import print_json
+from bhyved.ctl.connection import CONFIG, FAILED, OK, USAGE, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bhyved.core.devices import Disk
+    from bhyved.core.lastgood import Settled
+    from bhyved.core.spec import Paths, VmSpec
+
+_VM_D, _SUFFIX = "vm.d", ".toml"
+ZFS_LIMIT_S = 60.0  # a busy pool takes its time for a transaction
+ZVOL_LIMIT_S = 10.0  # the device comes a moment after the command has ended (contract 5.7)
+_LOOK_S = 0.02
+
+
+def create(asked: Asked) -> int:
+    if len(asked.names) != 1:
+        raise Failure(USAGE, "create: it takes the name of one guest (vmctl create --help)")
+    from bhyved.core.values import name_problem
+    from bhyved.host import configfiles, durable
+
+    name = asked.names[0]
+    if why := name_problem(name):
+        raise Failure(USAGE, f"create: {name!r}: {why}")
+    main = os.path.abspath(asked.text("config") or configfiles.MAIN)
+    settled = configfiles.read(main)
+    if settled.loaded.daemon is None:
+        raise Failure(CONFIG, "the main file cannot be used", lines=tuple(str(problem) for problem in settled.loaded.problems))
+    paths = settled.loaded.daemon.paths
+    file = f"{paths.vm_dir or os.path.join(os.path.dirname(main), _VM_D)}/{name}{_SUFFIX}"
+    if os.path.lexists(file):
+        raise Failure(FAILED, f"{file} exists already: edit it, or choose another name")
+    table = _table(asked, name, paths)
+    text = _text(table)
+    spec = _judged(settled, name, file, text)
+    made = [_made(disk, paths) for disk in spec.disk if disk.create is not None]
+    try:
+        durable.replace(file, text.encode(), 0o644)
+    except OSError as error:
+        kept = f"; made and kept: {', '.join(made)}" if made else ""
+        raise Failure(FAILED, f"{file} cannot be written: {durable.why(error)}{kept}") from None
+    return _told(asked, name, file, made, has_media=any(drive.when == "install" for drive in spec.cdrom))
+
+
+def _told(asked: Asked, name: str, file: str, made: list[str], *, has_media: bool) -> int:
+    following = ["vmctl reload", f"vmctl start {name} --install" if has_media else f"vmctl start {name}"]
+    if asked.has("json"):
+        print_json({"version": 1, "vm": name, "file": file, "made": made, "next": following})
+        return OK
+    for path in (*made, file):
+        print(f"{path}: made")
+    print("next: " + "; ".join(following))
+    return OK
+
+
+def _text(table: dict[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(table)
+
+
+def _table(asked: Asked, name: str, paths: Paths) -> dict[str, Any]:
+    """What the options say; all else is the templates' and the defaults'."""
+    table: dict[str, Any] = {}
+    if templates := asked.text("template"):
+        table["template"] = templates.split(",")
+    if cpus := asked.number("cpus"):
+        table["cpus"] = cpus
+    if memory := asked.text("memory"):
+        table["memory"] = memory
+    if disk := asked.text("disk"):
+        table["disk"] = [_disk(disk, name, paths) | _given(model=asked.text("disk-model"))]
+    if iso := asked.text("iso"):
+        table["cdrom"] = [{"path": os.path.abspath(iso), "when": "install"}]
+    if bridge := asked.text("bridge"):
+        table["network"] = [{"bridge": bridge} | _given(model=asked.text("card"))]
+    for option, key in (("disk-model", "disk"), ("card", "network")):
+        if asked.is_given(option) and key not in table:
+            raise Failure(USAGE, f"create: --{option} is of no use without {'--disk' if key == 'disk' else '--bridge'}")
+    return table
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _disk(text: str, name: str, paths: Paths) -> dict[str, Any]:
+    """`20G`, `/path` or `/path=20G`."""
+    from bhyved.core.units import Size
+
+    path, _, size = text.rpartition("=") if text.startswith("/") and "=" in text else (text, "", "")
+    if not text.startswith("/"):
+        path, size = f"{paths.db}/disk/{name}.img", text
+    if not size:
+        if not _is_there(path, paths):
+            raise Failure(FAILED, f"create: the disk {path} does not exist; with a size, --disk {path}=20G, it is made")
+        return {"path": path}
+    try:
+        size = str(Size.parse(size))
+    except ValueError as error:
+        raise Failure(USAGE, f'create: --disk "{text}": {error}; or a path, or both: /dev/zvol/zroot/vm/{name}=20G') from None
+    if _is_there(path, paths):
+        raise Failure(FAILED, f"create: the disk {path} exists already; without a size, --disk {path}, it is used as it is")
+    return {"path": path, "create": {"size": size}}
+
+
+def _judged(settled: Settled, name: str, file: str, text: str) -> VmSpec:
+    """The guest, if all files together would be accepted with it. Raises Failure."""
+    from bhyved.core.config import Source, load
+
+    files = settled.files
+    loaded = load(files.main, {**files.guests, name: Source(file, text)}, files.templates)
+    old = {str(problem) for problem in settled.loaded.problems}
+    problems = [str(problem) for problem in loaded.problems if name in problem.vms or str(problem) not in old]
+    if problems or name not in loaded.vms:
+        raise Failure(CONFIG, "nothing has been made", lines=tuple(problems))
+    for problem in settled.loaded.problems:
+        print(f"warning: `vmctl reload` will refuse this: {problem}", file=sys.stderr)
+    for warning in loaded.warnings:
+        if name in warning.vms:
+            print(f"warning: {warning}", file=sys.stderr)
+    return loaded.vms[name]
+
+
+def _made(disk: Disk, paths: Paths) -> str:
+    """Make a disk; its path. Raises Failure."""
+    from bhyved.core.errors import HostError
+    from bhyved.host import durable
+
+    assert disk.path is not None
+    assert disk.create is not None
+    try:
+        if _is_there(disk.path, paths):
+            raise FileExistsError(0, "exists already")
+        if disk.path.startswith(_zvols(paths)):
+            _make_volume(disk.path, disk.create.size, paths, sparse=disk.create.sparse)
+        else:
+            _make_file(disk.path, disk.create.size, paths)
+    except OSError as error:
+        raise Failure(FAILED, f"the disk {disk.path} cannot be made: {durable.why(error)}") from None
+    except HostError as error:
+        raise Failure(FAILED, f"the disk {disk.path} cannot be made: {error}") from None
+    return disk.path
+
+
+def _make_file(path: str, size: int, paths: Paths) -> None:
+    """A sparse file: it takes what the guest writes. Raises OSError."""
+    directory = os.path.dirname(path)
+    if directory == f"{paths.db}/disk":
+        os.makedirs(directory, 0o700, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _make_volume(path: str, size: int, paths: Paths, *, sparse: bool) -> None:
+    """`volmode=dev` keeps the host from tasting the guest's partitions (contract 5.7). Raises HostError."""
+    import time
+
+    from bhyved.core.errors import HostError
+    from bhyved.host.toolbox import Tools
+
+    dataset = path.removeprefix(_zvols(paths))
+    tools = Tools(bin=tuple(map(str, paths.bin)))
+    options = ("-s",) if sparse else ()
+    tools.ask(("zfs", "create", *options, "-V", str(size), "-o", "volmode=dev", dataset), limit_s=ZFS_LIMIT_S)
+    deadline = time.monotonic() + ZVOL_LIMIT_S
+    while not _is_there(path, paths):
+        if time.monotonic() > deadline:
+            raise HostError(f"zfs made {dataset}, but its device did not appear within {ZVOL_LIMIT_S:g} s")
+        time.sleep(_LOOK_S)
+
+
+def _zvols(paths: Paths) -> str:
+    return f"{paths.dev}/zvol/"
+
+
+def _is_there(path: str, paths: Paths) -> bool:
+    """By listing where the path is a device: a look-up in /dev may create what it looks for (contract 5.3)."""
+    if not path.startswith(f"{paths.dev}/"):
+        return os.path.lexists(path)
+    directory, name = os.path.split(path)
+    try:
+        return name in os.listdir(directory)
+    except OSError:
+        return False

@@ -1,0 +1,226 @@
+"""`vmctl create`: a file that `check` accepts, a disk that is there, and nothing at all where either is impossible."""
+
+import json
+import re
+import shutil
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bhyved.host import configfiles
+from bhyved.lab import layout, settle
+from tests.ctl.conftest import Vmctl
+
+TEMPLATES = Path(__file__).parents[2] / "etc/template.d"
+NAMES = sorted(path.stem for path in TEMPLATES.glob("*.toml"))
+
+
+class Place:
+    """A host in a directory, its configuration and nothing running."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        layout.make(root)
+        layout.boot(root)
+        settle.write(root, settle.Wanted())
+        shutil.copytree(TEMPLATES, root / "etc/template.d", dirs_exist_ok=True)
+        self.main = str(root / "etc/bhyved.toml")
+
+    def file(self, name: str = "web1") -> Path:
+        return self.root / f"etc/vm.d/{name}.toml"
+
+    def left(self) -> list[Path]:
+        """Guests' files and disks."""
+        return [*(self.root / "etc/vm.d").iterdir(), *(self.root / "db").rglob("*.img"), *(self.root / "dev").rglob("zvol/**/web*")]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("template", NAMES)
+def test_every_template_makes_a_guest(vmctl: Vmctl, place: Place, template: str) -> None:
+    """A guest of each template is accepted by `check`, with the templates' values under its own."""
+    words = ["--template", template, "--disk", "16M", "--bridge", "bridge0", "--memory", "512M", "--cpus", "2"]
+    ran = vmctl(None, "create", "web1", *words, "-c", place.main)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert vmctl(None, "check", "-c", place.main).status == 0
+    spec = configfiles.read(place.main).loaded.vms["web1"]
+    assert (spec.cpus.count, str(spec.memory)) == (2, "512M")
+    assert spec.boot.loader == loader_of(template)
+
+
+def loader_of(template: str) -> str:
+    """The loader that a template, or the one it stands on, names."""
+    table = tomllib.loads((TEMPLATES / f"{template}.toml").read_text())
+    loader: str = table["boot"]["loader"] if "boot" in table else loader_of(table["template"][0])
+    return loader
+
+
+def test_the_file_is_short_and_says_what_was_asked(vmctl: Vmctl, place: Place) -> None:
+    """Only the options stand in it; what follows is printed."""
+    iso = place.root / "debian.iso"
+    words = ["-T", "linux-uefi,openbsd", "-d", "20G", "--disk-model", "nvme", "-b", "bridge0", "--card", "e1000", "--iso", str(iso)]
+    ran = vmctl(None, "create", "web1", *words, "-c", place.main)
+
+    disk = place.root / "db/disk/web1.img"
+    assert ran.out == f"{disk}: made\n{place.file()}: made\nnext: vmctl reload; vmctl start web1 --install\n"
+    assert tomllib.loads(place.file().read_text()) == {
+        "template": ["linux-uefi", "openbsd"],
+        "disk": [{"path": str(disk), "create": {"size": "20G"}, "model": "nvme"}],
+        "cdrom": [{"path": str(iso), "when": "install"}],
+        "network": [{"bridge": "bridge0", "model": "e1000"}],
+    }
+    assert stat.S_IMODE(place.file().stat().st_mode) == 0o644
+
+
+def test_a_file_of_a_disk_is_sparse_and_private(vmctl: Vmctl, place: Place) -> None:
+    """The guest's data is root's, and takes no space before it is written."""
+    path = place.root / "x.img"
+    ran = vmctl(None, "create", "web1", "--disk", f"{path}=1G", "-c", place.main)
+
+    found = path.stat()
+    assert ran.status == 0
+    assert (found.st_size, stat.S_IMODE(found.st_mode)) == (1 << 30, 0o600)
+    assert found.st_blocks * 512 < 1 << 20
+
+
+def test_a_path_below_zvol_becomes_a_volume(vmctl: Vmctl, place: Place) -> None:
+    """The host does not taste it (volmode=dev), and it is there when create returns."""
+    path = place.root / "dev/zvol/zroot/web1"
+    ran = vmctl(None, "create", "web1", "--disk", f"{path}=64M", "-c", place.main)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert path.exists()
+    volume = json.loads((place.root / "lab/zfs.json").read_text())
+    assert '"volmode": "dev"' in json.dumps(volume)
+    assert str(64 << 20) in json.dumps(volume)
+
+
+def test_zfs_complaint_is_told(vmctl: Vmctl, place: Place) -> None:
+    """A dataset whose parent is missing cannot be made, and then there is no guest either."""
+    ran = vmctl(None, "create", "web1", "--disk", f"{place.root}/dev/zvol/zroot/no/such/web1=64M", "-c", place.main)
+
+    assert ran.status == 1
+    assert "zroot/no/such/web1` failed with exit status 1: cannot create 'zroot/no/such/web1': parent does not exist" in ran.err
+    assert place.left() == []
+
+
+def test_a_disk_that_is_there_is_used(vmctl: Vmctl, place: Place) -> None:
+    """A path without a size names a disk, which is left as it is; with a size it would have been made, so it is refused."""
+    path = place.root / "old.img"
+    path.write_bytes(b"data")
+
+    again = vmctl(None, "create", "web1", "--disk", f"{path}=1G", "-c", place.main)
+    assert (again.status, place.left()) == (1, [])
+    assert "exists already" in again.err
+
+    assert vmctl(None, "create", "web1", "--disk", str(path), "-c", place.main).status == 0
+    assert path.read_bytes() == b"data"
+    assert tomllib.loads(place.file().read_text()) == {"disk": [{"path": str(path)}]}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--disk", "/no/such/disk"], 1, "does not exist; with a size"),
+        (["--disk", "20"], 64, 'a size is a number and K, M, G or T, for example "2G"; or a path, or both'),
+        (["--disk", "20G", "--disk-model", "scsi"], 78, "disk[0].model"),
+        (["--template", "linx-uefi"], 78, "there is no such template; did you mean"),
+        (["--memory", "lots", "--disk", "1G"], 78, "memory"),
+        (["--bridge", "a bridge", "--disk", "1G"], 78, "network[0].bridge"),
+        (["--card", "e1000"], 64, "--card is of no use without --bridge"),
+        (["--disk-model", "nvme"], 64, "--disk-model is of no use without --disk"),
+    ],
+)
+def test_what_cannot_be_leaves_nothing_behind(vmctl: Vmctl, place: Place, words: list[str], status: int, said: str) -> None:
+    """A refused guest has neither file nor disk."""
+    ran = vmctl(None, "create", "web1", *words, "-c", place.main)
+
+    assert ran.status == status
+    assert said in ran.err
+    assert place.left() == []
+
+
+def test_a_guest_is_never_overwritten(vmctl: Vmctl, place: Place) -> None:
+    """A name that has a file is refused before a disk is made, whatever is in the file."""
+    place.file().write_text("broken [")
+    ran = vmctl(None, "create", "web1", "--disk", "1G", "-c", place.main)
+
+    assert (ran.status, place.file().read_text()) == (1, "broken [")
+    assert "exists already: edit it, or choose another name" in ran.err
+    assert place.left() == [place.file()]
+
+
+def test_a_clash_with_another_guest_is_told(vmctl: Vmctl, place: Place) -> None:
+    """A disk that another guest has can be meant, for two that never run together: it is a warning, as `check` has it."""
+    path = place.root / "x.img"
+    assert vmctl(None, "create", "web1", "--disk", f"{path}=1M", "-c", place.main).status == 0
+    ran = vmctl(None, "create", "web2", "--disk", str(path), "-c", place.main)
+
+    assert ran.status == 0
+    assert ran.err.startswith("warning: ")
+    assert "web1" in ran.err
+
+
+def test_somebody_elses_broken_file_is_no_obstacle(vmctl: Vmctl, place: Place) -> None:
+    """It is pointed out, as `reload` will refuse it."""
+    place.file("bad").write_text("cpus = 0\n")
+    ran = vmctl(None, "create", "web1", "-c", place.main)
+
+    assert ran.status == 0
+    assert ran.err.startswith("warning: `vmctl reload` will refuse this: ")
+    assert "cpus" in ran.err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".a", "a b", "x" * 31])
+def test_a_bad_name_is_a_usage_error(vmctl: Vmctl, place: Place, name: str) -> None:
+    """The file's name is the guest's: nothing is looked for or made under a name that no guest can have."""
+    assert vmctl(None, "create", name, "-c", place.main).status == 64
+    assert place.left() == []
+
+
+def test_json(vmctl: Vmctl, place: Place) -> None:
+    """For programs: what was made, and what to do next."""
+    ran = vmctl(None, "create", "web1", "--disk", "1M", "--json", "-c", place.main)
+
+    disk = str(place.root / "db/disk/web1.img")
+    assert json.loads(ran.out) == {
+        "version": 1,
+        "vm": "web1",
+        "file": str(place.file()),
+        "made": [disk],
+        "next": ["vmctl reload", "vmctl start web1"],
+    }
+
+
+def test_an_impossible_neighbour_is_refused(vmctl: Vmctl, place: Place) -> None:
+    """Two guests with one MAC address can never be: the second is not made."""
+    (place.root / "etc/template.d/lan.toml").write_text('network = [{ bridge = "bridge0", mac = "58:9c:fc:00:00:01" }]\n')
+    assert vmctl(None, "create", "web1", "-T", "lan", "-c", place.main).status == 0
+    ran = vmctl(None, "create", "web2", "-T", "lan", "--disk", "1M", "-c", place.main)
+
+    assert ran.status == 78
+    assert "58:9c:fc:00:00:01" in ran.err
+    assert place.left() == [place.file()]
+
+
+def test_the_guides_create_guests_that_way(vmctl: Vmctl, place: Place) -> None:
+    """Every `vmctl create` of the guides works as it stands, but for its paths."""
+    guides = TEMPLATES.parents[1] / "docs/guide"
+    shown = [
+        line
+        for name in ("guests.md", "handbook.md")
+        for line in re.findall(r"vmctl (create [^`\n]*(?:\n[^`\n]+`)?)", (guides / name).read_text())
+    ]
+    lines = [line.replace("\n", " ").rstrip("`") for line in shown if " --" in line]
+
+    assert len(lines) == 4
+    for line in lines:
+        words = line.replace("/vm/", f"{place.root}/").replace("/dev/", f"{place.root}/dev/").split()
+        ran = vmctl(None, *words, "-c", place.main)
+        assert (ran.status, ran.err) == (0, ""), line
