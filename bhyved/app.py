@@ -44,6 +44,7 @@ from bhyved.host import controlsocket, durable, peer
 from bhyved.host.commands import HostCommands
 from bhyved.host.configfiles import Good, Reader
 from bhyved.host.consoles import HostConsoles
+from bhyved.host.drainfile import HostDrainFile
 from bhyved.host.facts import HostFacts, read_facts
 from bhyved.host.freebsd import FreeBsdHost
 from bhyved.host.hostlock import HostLock, make_directories, state_directories
@@ -103,6 +104,7 @@ class _Daemon:
         self._run = Path(paths.run)
         self._host = FreeBsdHost(spec, tools, facts)
         self._vault = FileVault(f"{paths.db}/vm")
+        self._drain_file = HostDrainFile(str(paths.db), facts.boot)
         self._journal = FileJournal(str(paths.db), facts.boot, self._host.utc)
         self._files = Reader(life.config, Good(f"{paths.db}/good", life.config))
         self._about = About(
@@ -115,6 +117,7 @@ class _Daemon:
         around = Around(
             host=self._host,
             vault=self._vault,
+            drain_file=self._drain_file,
             journal=self._journal,
             commands=commands,
             consoles=consoles,
@@ -161,7 +164,7 @@ class _Daemon:
     async def _look_around(self) -> None:
         """What an earlier daemon, or the host's last hours, left; and what is missing."""
         settled = self._life.settled
-        for sentence in (*settled.fallbacks, *self._vault.problems):
+        for sentence in (*settled.fallbacks, *self._vault.problems, *filter(None, [self._drain_file.problem])):
             self._warn(sentence)
         for name, why in settled.broken.items():
             self._warn(f"{name} is held: {why}")

@@ -9,7 +9,7 @@ from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.events import Events
 from bhyved.daemon.hooks import Hooks
-from bhyved.daemon.ports import Commands, Host, Journal, Vault
+from bhyved.daemon.ports import Commands, DrainFile, Host, Journal, Vault
 
 
 @dataclass(kw_only=True)
@@ -18,6 +18,7 @@ class Around:
 
     host: Host
     vault: Vault
+    drain_file: DrainFile
     journal: Journal
     commands: Commands
     consoles: Consoles

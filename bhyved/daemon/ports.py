@@ -18,6 +18,7 @@ from bhyved.core.handover import Prepared as Prepared
 from bhyved.core.handover import Ran as Ran
 from bhyved.core.handover import Reconciled as Reconciled
 from bhyved.core.status import Event, RunRecord, VmRecord
+from bhyved.core.wire import Drain
 
 
 class Machine(Protocol):
@@ -71,6 +72,16 @@ class Vault(Protocol):
 
     async def forget(self, name: str) -> None:
         """The guest is no longer configured."""
+
+
+class DrainFile(Protocol):
+    """A drain of the host, as it survives the daemon on this boot."""
+
+    def load(self) -> Drain | None:
+        """What an earlier daemon left. Blocks; called once."""
+
+    async def save(self, drain: Drain | None) -> None:
+        """Durable when this returns; None: there is none any more. Raises HostError."""
 
 
 class Journal(Protocol):

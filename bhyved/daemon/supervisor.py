@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from bhyved.core import hostend, macs, slots
+from bhyved.core import hostend, macs, order, slots
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
@@ -27,6 +27,7 @@ from bhyved.core.wire import Drain, Reloaded
 from bhyved.daemon.around import Around
 from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
+from bhyved.daemon.draining import Draining
 from bhyved.daemon.driver import VmDriver
 from bhyved.daemon.events import Events
 from bhyved.daemon.guests import About
@@ -55,8 +56,7 @@ class Supervisor:
         self._scopes: dict[str, trio.CancelScope] = {}
         self._turnstile = Turnstile(around.board, around.host.monotonic, _pace(around.spec))
         self._stopping: Stopping | None = None
-        self._drain: Drain | None = None
-        self._drain_watch = trio.CancelScope()
+        self._draining = Draining(around.drain_file, around.events, self.utc, began=self._drained, over=self._undrained)
         self._nursery: trio.Nursery | None = None
         self._reloading = trio.Lock()
 
@@ -78,12 +78,19 @@ class Supervisor:
                     taking_up.start_soon(nursery.start, self._drive, name)
             nursery.start_soon(self._turnstile.run, self._go, self._hold_back)
             self._turnstile.stir()
+            nursery.start_soon(self._draining.run)
+            if self._draining.drain is not None:
+                self._drained(self._draining.drain)  # of an earlier daemon: whatever runs of guests has escaped it
             task_status.started()
             await trio.sleep_forever()
 
     def _add(self, spec: VmSpec, *, blocked: str = "") -> VmDriver:
-        driver = VmDriver(spec, self._around, self._turnstile, self._records.get(spec.name, VmRecord()), blocked=blocked)
-        self._drivers[spec.name] = driver
+        return self._install(VmDriver(spec, self._around, self._turnstile, self._records.get(spec.name, VmRecord()), blocked=blocked))
+
+    def _install(self, driver: VmDriver) -> VmDriver:
+        if self.closing or self._draining.drain is not None:
+            driver.close()
+        self._drivers[driver.name] = driver
         return driver
 
     async def _drive(self, name: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,30 +145,21 @@ class Supervisor:
 
     @property
     def drain(self) -> Drain | None:
-        return self._drain
+        return self._draining.drain
 
     def set_drain(self, drain: Drain | None) -> None:
         """Stop every guest in order and start none, or take that back: then those that are wished up start."""
-        assert self._nursery is not None
-        self._drain_watch.cancel()
-        was, self._drain = self._drain, drain
-        self._around.events.tell("drain" if drain else "drain-over", by=drain.by if drain else "", reason=drain.reason if drain else "")
-        if drain is not None:
-            if was is None and not self.closing:
-                self._nursery.start_soon(Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None).run)
-            self._nursery.start_soon(self._until_drained, drain)
-        elif was is not None and not self.closing:
+        self._draining.set(drain)
+
+    def _drained(self, drain: Drain) -> None:
+        if not self.closing:
+            assert self._nursery is not None
+            self._nursery.start_soon(Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None).run)
+
+    def _undrained(self) -> None:
+        if not self.closing:
             for driver in self._drivers.values():
                 driver.open_again("the end of the drain")
-
-    async def _until_drained(self, drain: Drain) -> None:
-        """A drain with an end is over by itself."""
-        if drain.until_at is None:
-            return
-        with trio.CancelScope() as self._drain_watch:
-            while (left_s := (drain.until_at - self.utc()).total_seconds()) > 0:  # noqa: ASYNC110 - the clock sets no event
-                await trio.sleep(left_s)
-            self.set_drain(None)
 
     async def shutdown_budget_s(self) -> float | None:
         """How long the host would wait for all guests together; None: it does not say."""
@@ -202,9 +200,8 @@ class Supervisor:
         driver = self._drivers[name]
         if self.closing and isinstance(wish, Start | Restart):
             return SHUTTING_DOWN
-        if self._drain is not None and isinstance(wish, Start | Restart):
-            why = f": {self._drain.reason}" if self._drain.reason else ""
-            return Answer(False, "draining", f"{self._drain.by} has drained this host{why}; `vmctl drain --off` ends that")
+        if self._draining.refusal is not None and isinstance(wish, Start | Restart):
+            return self._draining.refusal
         if driver.broken and isinstance(wish, Start | Restart | Stop):
             driver = self._drive_again(name)
         driver.look()
@@ -220,8 +217,8 @@ class Supervisor:
         """A person wants something of a guest whose driver met a bug: a fresh one takes its run up."""
         assert self._nursery is not None
         old = self._drivers[name]
-        driver = VmDriver(old.spec, self._around, self._turnstile, old.record, blocked=old.blocked)
-        self._drivers[name] = driver
+        driver = self._install(VmDriver(old.spec, self._around, self._turnstile, old.record, blocked=old.blocked))
+        driver.orphaned = old.orphaned
         self._nursery.start_soon(self._drive, name)
         return driver
 
@@ -271,7 +268,7 @@ class Supervisor:
                 removed=changes.removed,
                 changed=dict(changes.changed),
                 daemon=changes.daemon,
-                starts=tuple(name for name in changes.added if loaded.vms[name].autostart and not self.closing),
+                starts=tuple(name for name in changes.added if loaded.vms[name].autostart and not self.closing and self.drain is None),
                 stops=tuple(name for name in changes.removed if prune and name in self._drivers and not self._drivers[name].is_over),
                 warnings=warnings,
             )
@@ -290,7 +287,8 @@ class Supervisor:
         self.on_reload(self.daemon_spec)
         for name in changes.removed:
             self._remove(name, prune=prune, by=by)
-        for name, spec in loaded.vms.items():
+        for name in order.start_order(loaded.vms):  # whoever is waited for is there before those that wait
+            spec = loaded.vms[name]
             if name in self._drivers:
                 self._broken.pop(name, None)
                 self._drivers[name].update(spec)
@@ -332,13 +330,16 @@ class Supervisor:
         """Begin to stop every guest, in reverse order. Asked again, it is the same stop."""
         if self._stopping is None:
             self._around.events.tell("stopping", by=by, reason="all guests are being stopped")
+            for name in [name for name, driver in self._drivers.items() if driver.broken]:
+                self._drive_again(name)
             self._stopping = Stopping(self._drivers, self._around.board, self._around.host.monotonic, by=by, end_at=end_at)
             assert self._nursery is not None
             self._nursery.start_soon(self._stopping.run)
         return self._stopping
 
     async def saved(self) -> None:
-        """Return when every guest's record is on disk, or has refused to go there."""
+        """Return when every guest's record is on disk, and a drain, or has refused to go there."""
+        await self._draining.saved()
         for driver in list(self._drivers.values()):
             await driver.saved()
 

@@ -9,6 +9,7 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.status import Event, RunRecord, VmRecord
+from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -227,6 +228,23 @@ class FakeVault:
     async def forget(self, name: str) -> None:
         await trio.lowlevel.checkpoint()
         self.records.pop(name, None)
+
+
+class FakeDrainFile:
+    """Satisfies `ports.DrainFile`."""
+
+    def __init__(self, drain: Drain | None = None) -> None:
+        self.drain = drain
+        self.fails = False
+
+    def load(self) -> Drain | None:
+        return self.drain
+
+    async def save(self, drain: Drain | None) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fails:
+            raise HostError("db/drain.json: no space left on device")
+        self.drain = drain
 
 
 class FakeJournal:

@@ -17,7 +17,7 @@ from bhyved.daemon.events import Events
 from bhyved.daemon.guests import About
 from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.supervisor import Supervisor
-from tests.daemon.fakehost import FakeHost, FakeJournal, FakeMachine, FakeVault
+from tests.daemon.fakehost import FakeDrainFile, FakeHost, FakeJournal, FakeMachine, FakeVault
 
 
 class NoConsoles:
@@ -72,11 +72,13 @@ class Lab:
         self.host: FakeHost = options.pop("host", None) or FakeHost(nursery)
         broken: dict[str, str] = options.pop("broken", {})
         self.vault: FakeVault = options.pop("vault", None) or FakeVault()
+        self.drain_file: FakeDrainFile = options.pop("drain_file", None) or FakeDrainFile()
         self.journal = FakeJournal(self.host.utc)
         self.consoles = NoConsoles()
         self.around = Around(
             host=self.host,
             vault=self.vault,
+            drain_file=self.drain_file,
             journal=self.journal,
             commands=self.host,
             consoles=self.consoles,  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+"""A drain of the host, in virtual time: it outlives the daemon, ends by itself, and lets nothing start."""
+
+from datetime import timedelta
+
+import pytest
+import trio
+import trio.testing
+
+from bhyved.core.config import Loaded
+from bhyved.core.spec import DaemonSpec
+from bhyved.core.status import Phase
+from bhyved.core.units import Duration
+from bhyved.core.wire import Drain
+from tests.daemon.fakehost import NOON, FakeDrainFile, FakeVault
+from tests.daemon.guestkit import Lab, guest, lab
+
+FAST = DaemonSpec(start_parallel=100, start_gap=Duration(0))
+DRAIN = Drain(by="alice", reason="new disks", since_at=NOON)
+
+
+async def drained(it: Lab, name: str = "web1") -> None:
+    it.guests.set_drain(DRAIN)
+    await it.phase(Phase.DOWN, name)
+    await it.guests.saved()
+
+
+async def test_a_drain_outlives_the_daemon(autojump_clock: trio.abc.Clock) -> None:
+    """The next daemon starts nothing, says why, and starts what is wished up when the drain is over."""
+    vault, file = FakeVault(), FakeDrainFile()
+    async with lab(guest(autostart=True), vault=vault, drain_file=file) as it:
+        await it.phase(Phase.UP)
+        await drained(it)
+    assert file.drain == DRAIN
+
+    async with lab(guest(autostart=True), vault=vault, drain_file=file) as it:
+        await trio.sleep(100)
+        assert it.status().phase is Phase.DOWN
+        assert it.guests.drain == DRAIN
+        assert "alice has drained this host: new disks" in it.start().text
+        it.guests.set_drain(None)
+        await it.phase(Phase.UP)
+        await it.guests.saved()
+
+        assert file.drain is None
+
+
+async def test_a_drain_that_was_over_before_the_daemon_came(autojump_clock: trio.abc.Clock) -> None:
+    """Guests start at once."""
+    file = FakeDrainFile(Drain(by="alice", since_at=NOON - timedelta(hours=2), until_at=NOON - timedelta(hours=1)))
+    async with lab(guest(autostart=True), drain_file=file) as it:
+        await it.phase(Phase.UP, within_s=1)
+        await it.guests.saved()
+
+        assert file.drain is None
+
+
+async def test_the_last_drain_counts(autojump_clock: trio.abc.Clock) -> None:
+    """One without an end in place of one with an end does not end with that."""
+    async with lab(guest(autostart=True), daemon=FAST) as it:
+        await it.phase(Phase.UP)
+        it.guests.set_drain(Drain(by="alice", since_at=NOON, until_at=NOON + timedelta(hours=1)))
+        it.guests.set_drain(DRAIN)
+        await trio.sleep(2 * 3600)
+        assert it.status().phase is Phase.DOWN
+        it.guests.set_drain(Drain(by="bob", since_at=it.host.utc(), until_at=it.host.utc() + timedelta(minutes=5)))
+        await it.phase(Phase.UP, within_s=301)
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["drained", "going down"])
+async def test_a_guest_that_a_reload_adds_does_not_start(autojump_clock: trio.abc.Clock, stopping: bool) -> None:
+    """Neither while the host is drained nor while it goes down."""
+    async with lab(guest("old"), daemon=FAST) as it:
+        if stopping:
+            it.guests.stop_all(by="SIGTERM")
+        else:
+            it.guests.set_drain(DRAIN)
+        it.files.loaded = Loaded(daemon=FAST, vms={"old": guest("old"), "new": guest("new", autostart=True)})
+        await it.guests.reload(plan_only=False, prune=False, by="alice")
+        await trio.sleep(100)
+
+        assert it.status("new").phase is Phase.DOWN
+        assert it.machine("new").did == []
+        it.guests.set_drain(None)
+        await trio.sleep(100)
+        assert it.status("new").phase is (Phase.DOWN if stopping else Phase.UP)
+
+
+async def test_a_drain_that_cannot_be_kept_holds_all_the_same(autojump_clock: trio.abc.Clock) -> None:
+    """The operator is told once, and it is kept when the disk has room again."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase(Phase.UP)
+        it.drain_file.fails = True
+        await drained(it)
+        await trio.sleep(200)
+        warnings = [event.reason for event in it.journal.events if event.event == "warning"]
+        assert warnings == ["the next daemon will not know of this change of the drain: db/drain.json: no space left on device"]
+        it.drain_file.fails = False
+        await trio.sleep(30)
+
+        assert it.drain_file.drain == DRAIN
