@@ -37,13 +37,15 @@ Gone = Ended | LoaderEnded | SpawnFailed | Interrupted
 
 def found(life: Life, event: Found, now: float) -> Answer:
     """DOWN, once, when the daemon starts: an earlier daemon's run goes on as it is, and a stop that it had begun begins anew."""
-    life.dirty, life.first_run, life.auto, life.held = True, False, True, ""
+    held, life.dirty, life.first_run, life.auto, life.held = life.held, True, False, True, ""
     text = "taken up from an earlier daemon"
     if life.desired is Desired.DOWN:
         return _found_unwanted(life, event, now)
     match event.stage:
         case Stage.PREPARING:
-            return life.enter(Phase.PREPARING, text)
+            if held:  # no start: what was left behind the last run, or its cleaning was cut short
+                life.verdict = policy.HoldFor(held)
+            return life.enter(Phase.PREPARING, held or text)
         case Stage.LOADING:
             return life.enter_loading(text, now)
         case Stage.RUNNING:

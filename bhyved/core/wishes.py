@@ -269,7 +269,10 @@ def release(life: Life, event: Release, now: float) -> Answer:
 def release_held(life: Life, event: Release, now: float) -> Answer:
     """HELD: go on as the wish says, with a clean book."""
     if life.stuck:
-        return Answer(False, "stuck", life.reason)
+        if life.hold is None:
+            return Answer(False, "stuck", life.reason)
+        life.hold = None  # the flag goes; the kernel holds on
+        return ACCEPTED
     life.hold = None
     if life.closing:
         return life.enter(Phase.DOWN, f"released by {event.by}")

@@ -33,6 +33,8 @@ from bhyved.daemon.turnstile import Turnstile
 
 _log = structlog.get_logger()
 
+SAVE_S = 5.0  # for a record to get to disk before the end of a run is cleaned up
+
 
 class VmDriver:
     """One guest, for as long as it is configured. `blocked`: why it must not be started at all."""
@@ -55,6 +57,7 @@ class VmDriver:
         self._presses = 0
         self._waiting_for = ""
         self._early: list[lifecycle.Event] | None = []  # wishes that came before the driver had looked around
+        self._knows_how = not blocked  # to start it: else `spec` stands in for a file that nobody can read
         boot = around.host.boot
         wished = record.desired if record.desired is not None and record.desired_boot == boot else None
         autostart = Desired.UP if spec.autostart else Desired.DOWN
@@ -98,8 +101,8 @@ class VmDriver:
 
     @property
     def is_over(self) -> bool:
-        """Nothing of the guest runs, or ever will let itself be ended."""
-        return self.life.phase in (Phase.DOWN, Phase.HELD)
+        """Nothing of the guest runs, or ever will let itself be ended; and that is known."""
+        return self._early is None and self.life.phase in (Phase.DOWN, Phase.HELD)
 
     def submit(self, event: lifecycle.Event) -> Answer:
         """A wish or a fact. A bug in the machine costs this guest's automation, nobody else's."""
@@ -138,7 +141,7 @@ class VmDriver:
     def update(self, spec: VmSpec, *, blocked: str = "") -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
         self.spec, self.life.spec = spec, self._as_stopped(spec)
-        self.blocked, self.orphaned = blocked, False
+        self.blocked, self.orphaned, self._knows_how = blocked, False, True
         self._open_consoles()
         self._compare()
         self.publish()
@@ -148,6 +151,8 @@ class VmDriver:
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         self.broken = f"internal error: {type(error).__name__}: {error}; its log line has the traceback, and `vmctl start` tries again"
+        if self._around.board.get(self.name) is None:
+            self.publish()
         self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.HELD, reason=self.broken))
 
     def close(self) -> None:
@@ -189,6 +194,7 @@ class VmDriver:
             early, self._early = self._early, None
             for wish in early or ():
                 self.submit(wish)
+            self.publish()
             task_status.started()
             while True:
                 self._stirred = trio.Event()
@@ -221,6 +227,8 @@ class VmDriver:
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
         self._run = runs.adopted(found, self.spec, now, now_at)
         self.life.by, self.life.install = found.by, found.install
+        if self.blocked and found.spec is not None:  # a guest without a file can reboot all the same
+            self.spec, self.life.spec, self._knows_how = found.spec, self._as_stopped(found.spec), True
         starts = [wish for wish in self._early or () if isinstance(wish, lifecycle.Start)]
         if self._wish_unknown or starts:
             self.life.desired = Desired.UP  # no wish of this boot is known, perhaps lost: what runs was wished to run
@@ -268,6 +276,9 @@ class VmDriver:
         self._nursery.start_soon(action, *args)
 
     async def _prepare(self) -> None:
+        if not self._knows_how:
+            self.submit(lifecycle.PrepareFailed(self.blocked, fatal=True))
+            return
         host = self._around.host
         run = self._run = Run(id=secrets.token_hex(4), by=self.life.by, spec=self.spec, began=host.monotonic(), began_at=host.utc())
         self._presses = 0
@@ -292,7 +303,7 @@ class VmDriver:
         await self._around.consoles.ready(self.name)
         self._around.consoles.mark(self.name, "boot", f"run {run.id} by {run.by}", run=run.id)
         run.console_since = self._around.consoles.settle(self.name).get("com1", 0)
-        self.submit(lifecycle.Prepared(loader=not self.spec.boot.has_bootrom))
+        self.submit(lifecycle.Prepared(loader=not run.spec.boot.has_bootrom))
 
     def _order(self, run: Run) -> Order:
         return Order(run=run.id, by=run.by, spec=run.spec, record=self._record, install=self.life.install, first=self.life.first_run)
@@ -318,9 +329,11 @@ class VmDriver:
         await self._watch()
 
     async def _press(self) -> None:
-        first, self._presses = not self._presses, self._presses + 1
+        run, first, self._presses = self._run, not self._presses, self._presses + 1
         if first:
-            await self._hook("pre-stop")
+            await self._hook("pre-stop", self.status)
+            if self._run is not run:
+                return  # it has ended meanwhile, and another may run
         try:
             if self.spec.stop.command is not None:
                 await self._stop_command()
@@ -354,6 +367,10 @@ class VmDriver:
             self._chronicle.tell("kill-failed", str(error))
 
     async def _clean(self, final: bool) -> None:
+        if final:
+            # First what follows: behind a daemon that is killed, the traces of an end that was told are those of a start to be made good.
+            with trio.move_on_after(SAVE_S):
+                await self._saving.done()
         try:
             await self._machine.clean(final=final)
         except Stuck as stuck:
@@ -404,7 +421,7 @@ class VmDriver:
         self.submit(lifecycle.Ended(end, uptime_s))
         self._chronicle.run_ended(run, end, outcome, last, uptime_s, self.life.decision)
         if end.kind in policy.CRASHES and not asked:
-            self._start(self._hook, "crash")
+            self._start(self._hook, "crash", self.status)
 
     def look(self) -> None:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
@@ -439,7 +456,7 @@ class VmDriver:
         self._chronicle.came_up()
         if not run.adopted:
             self._record = tally.started(self._record, self._around.host.monotonic() - run.began)
-            self._start(self._hook, "post-start")
+            self._start(self._hook, "post-start", self.status)
         if self.spec.order.ready is None:
             self._ready(run)
         else:
@@ -475,7 +492,7 @@ class VmDriver:
             self.publish()
             self._turns.stir()
             self._chronicle.tell("ready")
-            self._start(self._hook, "ready")
+            self._start(self._hook, "ready", self.status)
 
     # --- telling -------------------------------------------------------------------------------------------------------------
 
@@ -496,12 +513,12 @@ class VmDriver:
         if life.phase is not was:
             self._turns.stir()
             if life.phase is Phase.HELD:
-                self._start(self._hook, "held")
+                self._start(self._hook, "held", self.status)
             elif was is Phase.CLEANING and life.phase is Phase.DOWN:
-                self._start(self._hook, "post-stop")
+                self._start(self._hook, "post-stop", self.status)
 
-    async def _hook(self, moment: str) -> None:
-        await self._around.hooks.run(moment, self.spec.hooks, self.status)
+    async def _hook(self, moment: str, status: VmStatus) -> None:
+        await self._around.hooks.run(moment, self.spec.hooks, status)
 
     def publish(self) -> None:
         """Put the guest on the board as it is now."""
@@ -541,6 +558,8 @@ class VmDriver:
     def _keep(self) -> None:
         life, boot = self.life, self._around.host.boot
         held = life.reason if life.phase is Phase.HELD and not self.blocked else ""
+        if life.phase is Phase.CLEANING and isinstance(life.verdict, policy.HoldFor):
+            held = life.verdict.reason
         record = msgspec.structs.replace(
             self._record, desired=life.desired, desired_boot=boot, hold=life.hold, book=life.book, book_boot=boot, held=held
         )

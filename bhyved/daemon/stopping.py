@@ -38,7 +38,8 @@ class Stopping:
         """See it through."""
         while True:
             generation = self._board.generation
-            running = frozenset(name for name, driver in self._drivers.items() if not driver.is_over)
+            # A driver that has met a bug does nothing more: its guest is left to the rc script, which presses without it.
+            running = frozenset(name for name, driver in self._drivers.items() if not (driver.is_over or driver.broken))
             if not running:
                 self._over.set()
                 return

@@ -820,6 +820,15 @@ def test_over_what_the_kernel_holds_nothing_is_started() -> None:
         assert (guest.phase, guest.life.stuck) == (Phase.WAITING, False)
 
 
+def test_the_end_of_a_hold_is_no_release_from_the_kernel() -> None:
+    """A flag that ends by itself goes, once; the guest stays held for what is stuck."""
+    guest = Guest()
+    guest.tell(Start(by="alice"), Turn(), PrepareFailed("tap3 is stuck", stuck=True), SetHold(hold=HOLD))
+    assert guest.tell(Release(by="the end of the hold")).ok
+    assert (guest.phase, guest.life.hold, guest.life.stuck) == (Phase.HELD, None, True)
+    assert guest.tell(Release(by="bob")).code == "stuck"
+
+
 def test_a_process_that_outlives_sigkill_is_left_alone() -> None:
     """No stop helps, nothing is started over it; when it ends after all it is cleaned up, and a person decides."""
     guest = in_phase(Phase.KILLING)

@@ -1,0 +1,279 @@
+"""What comes at an odd moment, in virtual time: a late hook, a file that has gone, a reload in a drain, a kill between two steps."""
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from bhyved.core.boot import Boot
+from bhyved.core.config import Loaded
+from bhyved.core.errors import HostError
+from bhyved.core.exits import Stage
+from bhyved.core.lifecycle import Restart
+from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
+from bhyved.core.spec import Restart as RestartSpec
+from bhyved.core.spec import Stop as StopSpec
+from bhyved.core.status import Desired, Phase, VmRecord
+from bhyved.core.units import Duration, Limit
+from bhyved.core.values import GuestName, Text
+from bhyved.core.wire import Drain
+from bhyved.daemon.ports import Found, Ran
+from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
+from tests.daemon.guestkit import Lab, guest, lab
+
+FAST = DaemonSpec(start_parallel=100, start_gap=Duration(0))
+
+
+def found(spec: VmSpec | None = None, *, stage: Stage = Stage.RUNNING) -> Found:
+    """A run that an earlier daemon began."""
+    return Found(run="r1", by="alice", stage=stage, spec=spec, pid=1, started=-100.0, started_at=NOON)
+
+
+def drained(it: Lab) -> Drain:
+    return Drain(by="alice", reason="new disks", since_at=it.host.utc(), until_at=None)
+
+
+async def test_a_slow_pre_stop_hook_presses_nobody_elses_button(autojump_clock: trio.abc.Clock) -> None:
+    """The run that the hook was for has been forced off and the next one is up when it ends: that one is left alone."""
+    spec = guest(hooks=Hooks(pre_stop=(Text("/slow"),), timeout=Duration(30)), stop=StopSpec(timeout=Duration(5), presses=(Duration(0),)))
+    async with lab(spec) as it:
+
+        async def slow(*_: object, **__: object) -> Ran:
+            await trio.sleep(20)
+            return Ran(status=0)
+
+        it.host.run = slow  # type: ignore[method-assign]
+        it.start()
+        await it.phase(Phase.UP)
+        it.guests.submit("web1", Restart(by="alice"))
+        await it.ran(1)
+        await it.phase(Phase.UP)
+        await trio.sleep(60)
+
+        assert it.machine().did.count("force poweroff") == 1
+        assert "press" not in it.machine().did
+        assert it.status().phase is Phase.UP
+
+
+@pytest.mark.parametrize("broken", [{}, {"web1": "web1.toml: no TOML"}])
+async def test_a_guest_without_a_file_reboots_into_what_it_was_started_with(broken: dict[str, str], autojump_clock: trio.abc.Clock) -> None:
+    """Its file has gone, or cannot be read, and the daemon was restarted since: the record of its run has all that a reboot needs."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        spec = guest(memory=guest().memory.parse("3G"), stop=StopSpec(timeout=Duration(7)))
+        host.machine("web1").found = found(spec)
+        host.machine("web1").lives = [Life(after_s=30.0, status=0), Life(acpi_s=None)]
+        async with lab(host=host, broken=broken) as it:
+            await it.ran(1)
+            await it.phase(Phase.UP)
+            assert [order.spec for order in it.machine().orders] == [spec]
+
+            it.stop()
+            began = it.host.monotonic()
+            await it.phase(Phase.HELD)
+            assert it.host.monotonic() - began == pytest.approx(7, abs=0.1)
+            assert it.start().code == "configuration"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_guest_of_whom_nothing_can_be_read_is_held_when_it_ends(autojump_clock: trio.abc.Clock) -> None:
+    """Neither file nor record: it is not started as something else, with the memory and the disks of nobody."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = found(None)
+        host.machine("web1").lives = [Life(after_s=30.0, status=0)]
+        async with lab(host=host, broken={"web1": "web1.toml: no TOML"}) as it:
+            status = await it.phase(Phase.HELD)
+
+            assert status.reason.startswith("web1.toml: no TOML")
+            assert it.machine().orders == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_stop_although_one_driver_has_met_a_bug(autojump_clock: trio.abc.Clock) -> None:
+    """A fresh driver takes the guest up and stops it; nobody waits for ever."""
+    async with lab(guest("bad", autostart=True), guest("good", autostart=True), daemon=FAST) as it:
+        await it.phase(Phase.UP, "good")
+        await it.phase(Phase.UP, "bad")
+        it.machine("bad").press = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        it.stop("bad")
+        await it.phase(Phase.HELD, "bad")
+        del it.machine("bad").press
+        it.machine("bad").found = found(guest("bad"))
+        with trio.fail_after(100):
+            await it.guests.stop_all(by="SIGTERM").done()
+
+        assert it.status("bad").phase is Phase.DOWN
+        assert it.machine("bad").did[-2:] == ["press", "clean all"]
+
+
+async def test_a_bug_that_comes_again_does_not_hold_up_the_end(autojump_clock: trio.abc.Clock) -> None:
+    """What bhyved cannot stop is left to the rc script, which presses without it."""
+    async with lab(guest("bad", autostart=True), guest("good", autostart=True), daemon=FAST) as it:
+        await it.phase(Phase.UP, "good")
+        await it.phase(Phase.UP, "bad")
+        it.machine("bad").press = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        with trio.fail_after(100):
+            await it.guests.stop_all(by="SIGTERM").done()
+
+        assert it.status("good").phase is Phase.DOWN
+        assert it.status("bad").reason.startswith("internal error")
+
+
+async def test_a_reload_starts_nothing_on_a_drained_host(autojump_clock: trio.abc.Clock) -> None:
+    """A new guest that starts by itself does so when the drain is over."""
+    async with lab(guest("old"), daemon=FAST) as it:
+        it.guests.set_drain(drained(it))
+        it.files.loaded = Loaded(daemon=FAST, vms={"old": guest("old"), "new": guest("new", autostart=True)})
+        done = await it.guests.reload(plan_only=False, prune=False, by="alice")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (done.added, done.starts) == (("new",), ())
+        assert it.machine("new").did == []
+
+        it.guests.set_drain(None)
+        await it.phase(Phase.UP, "new")
+
+
+async def test_a_reload_starts_nothing_while_all_stop(autojump_clock: trio.abc.Clock) -> None:
+    """Not even for the moment that it would take to stop it again."""
+    async with lab(guest("old", autostart=True), daemon=FAST) as it:
+        it.machine("old").lives = [Life(acpi_s=20.0)]
+        await it.phase(Phase.UP, "old")
+        stopping = it.guests.stop_all(by="SIGTERM")
+        it.files.loaded = Loaded(daemon=FAST, vms={"old": guest("old"), "new": guest("new", autostart=True)})
+        await it.guests.reload(plan_only=False, prune=False, by="alice")
+        await stopping.done()
+
+        assert it.machine("new").did == []
+
+
+async def test_guests_of_one_reload_start_in_order(autojump_clock: trio.abc.Clock) -> None:
+    """As at the boot of the host, also where the one that comes first has the later name."""
+    async with lab(daemon=FAST) as it:
+        first = guest("zdb", autostart=True, order=Order(ready=Ready(uptime=Duration(20))))
+        it.files.loaded = Loaded(
+            daemon=FAST, vms={"app": guest("app", autostart=True, order=Order(after=(GuestName("zdb"),))), "zdb": first}
+        )
+        await it.guests.reload(plan_only=False, prune=False, by="alice")
+        await it.phase(Phase.UP, "app")
+
+        assert it.machine("app").times("spawn") == pytest.approx([20], abs=0.1)
+
+
+async def test_a_reload_while_a_start_is_prepared_is_for_the_next_one(autojump_clock: trio.abc.Clock) -> None:
+    """The host was prepared for a loader: it runs, whatever the file says by now."""
+    spec = guest(boot=Boot(loader="bhyveload"))
+    async with lab(spec) as it:
+        it.machine().prepare_s = 5.0
+        it.machine().loader = [(1.0, 0)]
+        it.start()
+        await it.phase(Phase.PREPARING)
+        it.guests._drivers["web1"].update(msgspec.structs.replace(spec, boot=Boot(loader="uefi")))
+        await it.phase(Phase.UP)
+
+        assert it.machine().did == ["prepare", "load", "spawn"]
+
+
+async def test_an_end_is_on_disk_before_its_traces_go(autojump_clock: trio.abc.Clock) -> None:
+    """A daemon that is killed in between finds a start that was interrupted; only the record knows that it must not be made good."""
+    vault = FakeVault()
+    async with lab(guest(), vault=vault) as it:
+        desired = []
+        clean, save = it.machine().clean, vault.save
+
+        async def cleaned(*, final: bool) -> None:
+            desired.append(vault.records["web1"].desired)
+            await clean(final=final)
+
+        async def slowly(name: str, record: VmRecord) -> None:
+            await trio.sleep(0.5)
+            await save(name, record)
+
+        it.machine().clean = cleaned  # type: ignore[method-assign]
+        vault.save = slowly  # type: ignore[method-assign]
+        it.machine().lives = [Life(after_s=10.0, status=1)]
+        it.start()
+        await it.phase(Phase.UP)
+        await it.phase(Phase.DOWN)
+
+        assert desired == [Desired.DOWN]
+
+
+async def test_a_disk_that_does_not_answer_holds_up_no_end(autojump_clock: trio.abc.Clock) -> None:
+    """The record has a while to get there, and no more."""
+    vault = FakeVault()
+    async with lab(guest(), vault=vault) as it:
+
+        async def never(name: str, record: VmRecord) -> None:
+            await trio.sleep_forever()
+
+        vault.save = never  # type: ignore[method-assign]
+        it.start()
+        await it.phase(Phase.UP)
+        it.stop()
+        await it.phase(Phase.DOWN, within_s=10)
+
+
+async def test_a_hold_by_policy_outlives_a_kill_during_the_cleaning(autojump_clock: trio.abc.Clock) -> None:
+    """The traces of the last crash are gone, the guest was not held yet: the next daemon finishes that, and starts nothing."""
+    vault = FakeVault()
+    spec = guest(restart=RestartSpec(crash_limit=Limit(1, Duration(600))))
+    async with lab(spec, vault=vault) as it:
+        it.machine().lives = [Life(after_s=1.0, status=4)]
+        it.start()
+        await it.ran(1)
+        await it.phase(Phase.UP)
+
+        async def stuck(*, final: bool) -> None:
+            await trio.sleep_forever()
+
+        it.machine().clean = stuck  # type: ignore[method-assign]
+        await it.ran(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.status().phase is Phase.CLEANING
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = found(spec, stage=Stage.PREPARING)
+        async with lab(spec, vault=vault, host=host) as it:
+            status = await it.phase(Phase.HELD)
+
+            assert "over its crash-limit" in status.reason
+            assert it.machine().did == ["clean all"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_held_guest_with_something_left_behind_stays_held(autojump_clock: trio.abc.Clock) -> None:
+    """Its tap could not be destroyed, so its ledger is still there: for the next daemon that is no start to be made good."""
+    vault = FakeVault()
+    spec = guest(restart=RestartSpec(crash_limit=Limit(0, Duration(600))))
+    async with lab(spec, vault=vault) as it:
+        it.machine().lives = [Life(after_s=1.0, status=4)]
+        it.machine().clean_fails = [HostError("tap1000 is still open by process 7")]
+        it.start()
+        reason = (await it.phase(Phase.HELD)).reason
+        await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = found(spec, stage=Stage.PREPARING)
+        async with lab(spec, vault=vault, host=host) as it:
+            status = await it.phase(Phase.HELD)
+            await trio.testing.wait_all_tasks_blocked()
+
+            assert status.reason == reason
+            assert it.machine().did == ["clean all"]
+            assert it.start().ok
+            await it.phase(Phase.UP)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_in_the_first_look_costs_one_guest(autojump_clock: trio.abc.Clock) -> None:
+    """It is shown as held with the error; the others are driven, and stop in order."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("bad").find = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        async with lab(guest("bad"), guest("good", autostart=True), daemon=FAST, host=host) as it:
+            await it.phase(Phase.UP, "good")
+            assert it.status("bad").reason.startswith("internal error: TypeError")
+            with trio.fail_after(100):
+                await it.guests.stop_all(by="SIGTERM").done()
+        nursery.cancel_scope.cancel()
