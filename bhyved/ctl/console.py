@@ -16,7 +16,7 @@ from bhyved.ctl.amounts import one_line, size
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import socket_of
 from bhyved.ctl.connection import OK, USAGE, Failure
-from bhyved.ctl.line import Happened, Item, Line, Lost, Opened, Printed
+from bhyved.ctl.line import Happened, Item, Line, Lost, Opened, Printed, place
 from bhyved.ctl.sequences import Whole, without_questions
 from bhyved.ctl.terminal import ENDS, Terminal
 
@@ -51,16 +51,6 @@ def console(asked: Asked) -> int:
             return Session(line, terminal, escape, read_only=read_only).run()
     finally:
         line.close()
-
-
-def place(word: str | None) -> tuple[int | str | None, int | None]:
-    """`--since` as the wire has it: a place, or lines back."""
-    if word is None or word in ("boot", "all", "end"):
-        return word, None
-    digits = word.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
-        raise Failure(USAGE, f'--since is boot, all, end, an offset, or -20 for 20 lines back, not "{word}"')
-    return (int(word), None) if digits == word else (None, int(digits))
 
 
 def _escape_character(word: str | None) -> bytes:

@@ -19,8 +19,7 @@ from bhyved.ctl.amounts import one_line, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json, socket_of
 from bhyved.ctl.connection import FAILED, OK, TIMED_OUT, USAGE, Failure
-from bhyved.ctl.console import place
-from bhyved.ctl.line import Line, Printed
+from bhyved.ctl.line import Line, Printed, place
 from bhyved.ctl.sequences import Whole
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import time
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from bhyved.core.frames import FrameError, Gap, Kind, Parser, frame, parse_data, parse_gap
-from bhyved.ctl.connection import NOT_PERMITTED, UNREACHABLE, Failure, gone, parsed, request, result, unreachable
+from bhyved.ctl.connection import NOT_PERMITTED, UNREACHABLE, USAGE, Failure, gone, parsed, request, result, unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ TYPED_BYTES = 1 << 16
 _RECEIVE_BYTES = 1 << 18
 #: Answers that a daemon gives which has only just begun.
 _NOT_YET = ("not-ready", "too-many-connections")
+
+
+def place(word: str | None) -> tuple[int | str | None, int | None]:
+    """`--since` as the wire has it: a place, or lines back."""
+    if word is None or word in ("boot", "all", "end"):
+        return word, None
+    digits = word.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        raise Failure(USAGE, f'--since is boot, all, end, an offset, or -20 for 20 lines back, not "{word}"')
+    return (int(word), None) if digits == word else (None, int(digits))
 
 
 class Opened:
@@ -76,6 +86,7 @@ class Line:
         self._since, self._lines, self._stream = since, lines, stream
         self._sock: socket | None = None
         self._unsent = bytearray()
+        self._early = bytearray()
         self._answer = bytearray()
         self._frames: Parser | None = None
         self._is_known = False
@@ -194,6 +205,9 @@ class Line:
         self._stream, self.offset, self.port = about["stream"], about["offset"], about["port"]
         self._delay_s = AGAIN_FIRST_S
         self._frames = Parser()
+        self._unsent += self._early
+        self._early.clear()
+        self.flush()
         yield Opened(about, again=again)
         yield from self._read(self._frames, rest)
 
@@ -213,11 +227,13 @@ class Line:
     # --- what goes -----------------------------------------------------------------------------------------------------------
 
     def type(self, keys: bytes) -> bool:
-        """Send keystrokes; False: there is nobody who takes them."""
-        if not self.is_open or len(self._unsent) + len(keys) > TYPED_BYTES:
+        """Send keystrokes, those that come before the first answer behind it; False: there is nobody who takes them."""
+        waiting = self._unsent if self._is_known else self._early
+        if (self._is_known and not self.is_open) or len(waiting) + len(keys) > TYPED_BYTES:
             return False
-        self._unsent += frame(Kind.INPUT, keys)
-        self.flush()
+        waiting += frame(Kind.INPUT, keys)
+        if self.is_open:
+            self.flush()
         return True
 
     def take_keyboard(self) -> None:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pexpect
 import pytest
@@ -279,24 +278,27 @@ def test_what_a_guest_leaves_behind_is_undone() -> None:
         assert b"\x1b[?25h" in somebody.screen.rpartition(b"runs on]")[2]
 
 
-def test_without_a_terminal_it_is_a_pipe(tmp_path: Path) -> None:
+def test_without_a_terminal_it_is_a_pipe() -> None:
     """Standard input goes to the guest as it is, its output to standard output, remarks to standard error; ^C ends it."""
     console = PlayedConsole()
     with playing(console_attach=console.attach) as daemon:
         words = [sys.executable, "-m", "bhyved.cli.ctl", "console", "a", "--socket", str(daemon.path)]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
             assert process.stdin is not None
             assert process.stdout is not None
-            assert process.stderr is not None
-            console.attached()
             process.stdin.write(b"~.\n")
-            process.stdin.close()
+            process.stdin.flush()
             assert console.typed(3) == b"~.\n"
             console.write(b"output\r\n")
             assert process.stdout.read(8) == b"output\r\n"
             process.send_signal(signal.SIGINT)
-            assert process.stderr.read() == b"[a com1]\n"
-            assert process.wait(PATIENCE_S) == 130
+            out, said = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            process.wait()
+
+    assert (out, said, process.returncode) == (b"", b"[a com1]\n", 130)
 
 
 def test_suspending_under_a_shell() -> None:

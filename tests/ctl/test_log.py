@@ -185,7 +185,10 @@ class Follower:
     def says(self, text: bytes) -> None:
         """On standard error, next."""
         assert self.process.stderr is not None
+        watchdog = threading.Timer(PATIENCE_S, self.process.kill)
+        watchdog.start()
         assert self.process.stderr.readline() == text
+        watchdog.cancel()
 
 
 def test_following_one_guest() -> None:
