@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from bhyved.core import needs
 from bhyved.core.boot import Boot, Topology
 from bhyved.core.devices import (
     Cdrom,
@@ -103,9 +104,8 @@ class Order(Table, frozen=True, kw_only=True):
 
     def rules(self) -> Iterator[Rule]:
         for index, need in enumerate(self.needs):
-            kind, colon, rest = need.partition(":")
-            if kind not in ("interface", "path", "pool") or not colon or not rest:
-                yield f"needs[{index}]", f'{need!r} must be "interface:NAME", "path:/FILE" or "pool:NAME"'
+            if needs.problem(need):
+                yield f"needs[{index}]", needs.problem(need)
 
 
 class Hooks(Table, frozen=True, kw_only=True):

@@ -1,14 +1,16 @@
 """Who may start now: dependencies by readiness, and how many guests boot at once.
 
 Pure; `daemon.turnstile` asks it whenever something has changed. Ordering (`after`) waits for a guest for as long as that guest is on
-its way up; a requirement (`requires`) waits until it is up and ready, however long. Slots and gap are for the boot of a host, where
-dozens of guests would read the same disks: they hold back automatic first starts, never a restart and never a person.
+its way up; a requirement (`requires`) waits until it is up and ready, and what is needed of the host (`needs`) until it is there,
+however long. Slots and gap are for the boot of a host, where dozens of guests would read the same disks: they hold back automatic
+first starts, never a restart and never a person.
 """
 
 from collections.abc import Mapping
 
 import msgspec
 
+from bhyved.core import needs
 from bhyved.core.spec import Order
 from bhyved.core.status import Desired, Phase, VmStatus
 
@@ -35,16 +37,34 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     gap_s: float
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the host: need → why it is missing, or ''; and how often that is looked at."""
+
+    known: Mapping[str, str] = {}
+    period_s: float = 0.0
+
+
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows now. `look_again`: the monotonic time at which the gap is over; None: only a change matters."""
+    """What follows now. `look_again`: the monotonic time at which the gap is over; None: only a change matters.
+
+    `needs`: what must be looked at for those who wait for nothing else.
+    """
 
     go: tuple[str, ...]
     why: dict[str, str]  # who waits → for what, a sentence
     look_again: float | None = None
+    needs: frozenset[str] = frozenset()
 
 
 def may_start(
-    queue: tuple[Waiting, ...], statuses: Mapping[str, VmStatus], pace: Pace, *, now: float, last_paced: float | None, paced: frozenset[str]
+    queue: tuple[Waiting, ...],
+    statuses: Mapping[str, VmStatus],
+    pace: Pace,
+    *,
+    now: float,
+    last_paced: float | None,
+    paced: frozenset[str],
+    seen: Seen = Seen(),  # noqa: B008 - frozen
 ) -> Turns:
     """`queue` in the order in which they asked; `paced` are guests that took a slot and may still be starting."""
     busy = sum(1 for name in paced if name in statuses and statuses[name].phase in _BUSY)
@@ -52,9 +72,13 @@ def may_start(
     go: list[str] = []
     why: dict[str, str] = {}
     look_again: float | None = None
+    ahead: dict[str, tuple[str, ...]] = {}  # of guests that wait for no other guest: what they need of the host
     # Whoever asked first goes first; at boot all ask at once, and their names decide, so that each boot is the same.
     for waiting in sorted(queue, key=lambda each: (each.paced, each.name if each.paced else "")):
         blocker = waits_for(waiting.order, statuses)
+        if not blocker:
+            blocker = misses(waiting.order, seen)
+            ahead[waiting.name] = waiting.order.needs
         if blocker:
             why[waiting.name] = blocker
         elif not waiting.paced:
@@ -68,7 +92,17 @@ def may_start(
             go.append(waiting.name)
             busy += 1
             open_at = now + pace.gap_s
-    return Turns(go=tuple(go), why=why, look_again=look_again)
+    needed = frozenset(need for name in ahead.keys() - set(go) for need in ahead[name])
+    return Turns(go=tuple(go), why=why, look_again=look_again, needs=needed)
+
+
+def misses(order: Order, seen: Seen) -> str:
+    """What a guest needs of the host and does not find there, or ''."""
+    for need in order.needs:
+        missing = seen.known.get(need)
+        if missing != "":
+            return needs.waits_for(need, missing, seen.period_s)
+    return ""
 
 
 def waits_for(order: Order, statuses: Mapping[str, VmStatus]) -> str:

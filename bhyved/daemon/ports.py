@@ -132,6 +132,9 @@ class Host(Protocol):
     async def shutdown_limits(self) -> tuple[float | None, float | None]:
         """Seconds of rc.conf's rcshutdown_timeout and of kern.init_shutdown_timeout; None: the host did not say."""
 
+    async def missing(self, needs: Sequence[str]) -> dict[str, str]:
+        """Those of `needs` that are not there, and why, in words. Bounded in time."""
+
     async def load_modules(self) -> None:
         """Load vmm and nmdm where they are missing. Raises HostError."""
 

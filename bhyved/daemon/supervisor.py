@@ -31,6 +31,7 @@ from bhyved.daemon.draining import Draining
 from bhyved.daemon.driver import VmDriver
 from bhyved.daemon.events import Events
 from bhyved.daemon.guests import About
+from bhyved.daemon.needs import Needs
 from bhyved.daemon.ports import Files
 from bhyved.daemon.stopping import Stopping
 from bhyved.daemon.turnstile import Turnstile
@@ -54,7 +55,8 @@ class Supervisor:
         self.daemon_spec: DaemonSpec = around.spec
         self._drivers: dict[str, VmDriver] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
-        self._turnstile = Turnstile(around.board, around.host.monotonic, _pace(around.spec))
+        self._needs = Needs(around.host)
+        self._turnstile = Turnstile(around.board, around.host.monotonic, self._needs, _pace(around.spec))
         self._stopping: Stopping | None = None
         self._draining = Draining(around.drain_file, around.events, self.utc, began=self._drained, over=self._undrained)
         self._nursery: trio.Nursery | None = None
@@ -77,6 +79,7 @@ class Supervisor:
                 for name in list(self._drivers):
                     taking_up.start_soon(nursery.start, self._drive, name)
             nursery.start_soon(self._turnstile.run, self._go, self._hold_back)
+            nursery.start_soon(self._needs.run, self._turnstile.stir)
             self._turnstile.stir()
             nursery.start_soon(self._draining.run)
             if self._draining.drain is not None:

@@ -5,15 +5,16 @@ from collections.abc import Callable
 import trio
 
 from bhyved.core.spec import Order
-from bhyved.core.turns import Pace, Waiting, may_start
+from bhyved.core.turns import Pace, Seen, Waiting, may_start
 from bhyved.daemon.board import Board
+from bhyved.daemon.needs import PERIOD_S, Needs
 
 
 class Turnstile:
     """One for all guests. `go` is called when it is a guest's turn, `hold_back` with what it waits for."""
 
-    def __init__(self, board: Board, clock: Callable[[], float], pace: Pace) -> None:
-        self._board, self._clock = board, clock
+    def __init__(self, board: Board, clock: Callable[[], float], needs: Needs, pace: Pace) -> None:
+        self._board, self._clock, self._needs = board, clock, needs
         self.pace = pace
         self._queue: dict[str, Waiting] = {}
         self._paced: set[str] = set()
@@ -27,7 +28,8 @@ class Turnstile:
 
     def drop(self, name: str) -> None:
         """It does not want to any more."""
-        self._queue.pop(name, None)
+        if self._queue.pop(name, None) is not None:
+            self._stirred.set()  # what it needed may not have to be looked at any more
 
     def stir(self) -> None:
         """Something has changed that may matter."""
@@ -47,8 +49,15 @@ class Turnstile:
         now = self._clock()
         statuses = {status.name: status for status in self._board.all()}
         turns = may_start(
-            tuple(self._queue.values()), statuses, self.pace, now=now, last_paced=self._last_paced, paced=frozenset(self._paced)
+            tuple(self._queue.values()),
+            statuses,
+            self.pace,
+            now=now,
+            last_paced=self._last_paced,
+            paced=frozenset(self._paced),
+            seen=Seen(known=self._needs.known, period_s=PERIOD_S),
         )
+        self._needs.want(turns.needs)
         for name in turns.go:
             if self._queue.pop(name).paced:
                 self._paced.add(name)

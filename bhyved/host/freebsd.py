@@ -14,6 +14,7 @@ from bhyved.host.facts import HostFacts
 from bhyved.host.ledger import Ledgers
 from bhyved.host.liveness import Liveness
 from bhyved.host.machine import GuestMachine
+from bhyved.host.needs import missing
 from bhyved.host.processes import Processes
 from bhyved.host.site import Site
 from bhyved.host.tap import Taps
@@ -132,6 +133,12 @@ class FreeBsdHost:
         except HostError:
             return None
         return float(text) if text.isascii() and text.isdigit() else None
+
+    # --- what guests need of it ----------------------------------------------------------------------------------------------
+
+    async def missing(self, needs: Sequence[str]) -> dict[str, str]:
+        """See `daemon.ports.Host.missing`."""
+        return await missing(needs, self._site.taps, self._tools)
 
     # --- modules -------------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 
 from bhyved.core.spec import Order
 from bhyved.core.status import Desired, Phase, VmStatus
-from bhyved.core.turns import Pace, Turns, Waiting, may_start, waits_for
+from bhyved.core.turns import Pace, Seen, Turns, Waiting, may_start, waits_for
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 PACE = Pace(parallel=2, gap_s=3.0)
@@ -118,3 +118,36 @@ def test_a_person_and_a_restart_are_not_paced() -> None:
 def test_a_person_waits_for_what_the_guest_requires() -> None:
     """Order is not pace."""
     assert ask(wants("a", paced=False, requires=("db",)), among=(status("db", Phase.DOWN),)).go == ()
+
+
+def needs(*queue: Waiting, known: dict[str, str], among: tuple[VmStatus, ...] = ()) -> Turns:
+    seen = Seen(known=known, period_s=5.0)
+    return may_start(queue, board(*among), PACE, now=100.0, last_paced=None, paced=frozenset(), seen=seen)
+
+
+def test_what_is_needed_of_the_host_is_waited_for() -> None:
+    """Also by a person's start; what has not been looked at counts as missing, and is asked for."""
+    queue = wants("a", paced=False, needs=("interface:bridge0", "pool:tank"))
+    unseen = needs(queue, known={})
+    assert unseen.why == {"a": "waiting to see whether the interface bridge0 is there"}
+    assert unseen.needs == {"interface:bridge0", "pool:tank"}
+
+    missing = needs(queue, known={"interface:bridge0": "", "pool:tank": "it is not imported"})
+    assert missing.why == {"a": "waiting for the pool tank: it is not imported (looked at every 5 s)"}
+    assert missing.go == ()
+
+    there = needs(queue, known={"interface:bridge0": "", "pool:tank": ""})
+    assert there.go == ("a",)
+    assert there.needs == frozenset()
+
+
+def test_nothing_is_looked_at_for_a_guest_that_waits_for_another() -> None:
+    """It may wait for days."""
+    turns = needs(wants("a", requires=("db",), needs=("path:/x",)), known={}, among=(status("db", Phase.DOWN),))
+
+    assert turns.needs == frozenset()
+
+
+def test_a_guest_that_needs_something_holds_up_nobody_else() -> None:
+    """It takes no place while it waits."""
+    assert needs(wants("a", needs=("path:/x",)), wants("b"), known={"path:/x": "it does not exist"}).go == ("b",)

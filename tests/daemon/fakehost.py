@@ -172,6 +172,8 @@ class FakeHost:
         self.machines: dict[str, FakeMachine] = {}
         self.ran: list[tuple[tuple[str, ...], bytes]] = []
         self.command_status: int | None = 0
+        self.absent: set[str] = set()  # needs
+        self.looks: list[float] = []  # when needs were looked at
         self._nursery = nursery
         self._zero = trio.current_time()
 
@@ -192,6 +194,11 @@ class FakeHost:
 
     async def shutdown_limits(self) -> tuple[float | None, float | None]:
         return 90.0, 120.0
+
+    async def missing(self, needs: Sequence[str]) -> dict[str, str]:
+        self.looks.append(round(self.monotonic(), 3))
+        await trio.lowlevel.checkpoint()
+        return {need: "it does not exist" for need in needs if need in self.absent}
 
     async def load_modules(self) -> None:
         return

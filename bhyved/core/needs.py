@@ -1,0 +1,37 @@
+"""What a guest needs of its host before it may start: `[order] needs`, one `KIND:NAME` each.
+
+Parsed here; `core.turns` holds a guest back while one is missing, `host.needs` looks, `daemon.needs` says when.
+"""
+
+import re
+
+INTERFACE, PATH, POOL = "interface", "path", "pool"
+
+#: Words of ifconfig(8) and zpool(8): one that began with a dash would be an option.
+_NAMES = {
+    INTERFACE: re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,14}"),
+    PATH: re.compile(r"/.*"),
+    POOL: re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,254}"),
+}
+
+
+def split(need: str) -> tuple[str, str]:
+    """Kind and name of a need that has no `problem`."""
+    kind, _, name = need.partition(":")
+    return kind, name
+
+
+def problem(need: str) -> str:
+    """What is wrong with how a need is written, or ''."""
+    kind, name = split(need)
+    if kind in _NAMES and _NAMES[kind].fullmatch(name):
+        return ""
+    return f'{need!r} must be "interface:NAME", "path:/FILE" or "pool:NAME"'
+
+
+def waits_for(need: str, why: str | None, period_s: float) -> str:
+    """What a guest that is held back says. `why`: as the host said; None: it has not been asked yet."""
+    kind, name = split(need)
+    if why is None:
+        return f"waiting to see whether the {kind} {name} is there"
+    return f"waiting for the {kind} {name}: {why} (looked at every {period_s:g} s)"
