@@ -124,8 +124,15 @@ class LabHost:
 
     def kill_daemon(self) -> None:
         """kill -9 of the daemon; the foreground command ends, lab host and guests stay."""
+        self._end_daemon(signal.SIGKILL)
+
+    def leave_guests(self) -> None:
+        """USR1: the daemon ends in order, and all else is as after kill -9."""
+        self._end_daemon(signal.SIGUSR1)
+
+    def _end_daemon(self, number: int) -> None:
         assert self._foreground is not None
-        os.kill(self.daemon_pid, signal.SIGKILL)
+        os.kill(self.daemon_pid, number)
         assert self._foreground.wait(PATIENCE_S) != 0
         self._close_stdout()
 
