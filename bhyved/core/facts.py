@@ -45,7 +45,7 @@ def found(life: Life, event: Found, now: float) -> Answer:
         case Stage.PREPARING:
             if held:  # no start: what was left behind the last run, or its cleaning was cut short
                 life.verdict = policy.HoldFor(held)
-            return life.enter(Phase.PREPARING, held or text)
+            return life.enter_found_preparing(held or text, now)
         case Stage.LOADING:
             return life.enter_loading(text, now)
         case Stage.RUNNING:
@@ -56,7 +56,7 @@ def _found_unwanted(life: Life, event: Found, now: float) -> Answer:
     text = "was being stopped when the daemon was restarted"
     if event.stage is Stage.PREPARING:
         life.verdict = policy.Stay(text)
-        return life.enter(Phase.PREPARING, text)
+        return life.enter_found_preparing(text, now)
     if not event.up:
         return life.enter_killing(text, now)
     return life.enter_stopping(ladder.climb(life.spec.stop, now), text, now)
@@ -179,6 +179,13 @@ def _leave_cleaning(life: Life, now: float, left_behind: str = "") -> Answer:
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------------------
+
+
+def tick_preparing(life: Life, event: Tick, now: float) -> Answer:
+    """PREPARING, after adoption: the kernel does not let a host command go, and its daemon is not there to give it up."""
+    if life.is_early(now):
+        return IGNORED
+    return life.enter_stuck("a host command of an earlier daemon still works for it: it is stuck in the kernel", undead=True)
 
 
 def tick_loading(life: Life, event: Tick, now: float) -> Answer:

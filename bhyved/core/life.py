@@ -26,6 +26,7 @@ from bhyved.core.ladder import Ladder
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Book, Desired, Hold, Phase
 
+FOUND_PREPARING_S = 60.0  # more than any host command gets: freeing a large guest's memory takes the longest
 CLOSING_TEXT = "bhyved is stopping its guests"
 
 
@@ -114,6 +115,12 @@ class Life:
     def enter_waiting(self, reason: str) -> Answer:
         self.actions.append(ASK_TURN)
         return self.enter(Phase.WAITING, reason)
+
+    def enter_found_preparing(self, reason: str, now: float) -> Answer:
+        """What an earlier daemon began to do for a start has the time limit that this daemon did not set."""
+        self.enter(Phase.PREPARING, reason)
+        self.deadline = now + FOUND_PREPARING_S
+        return ACCEPTED
 
     def enter_loading(self, reason: str, now: float) -> Answer:
         """A loader at a prompt waits for ever (contract 11.1, 12): it has a time limit."""

@@ -195,7 +195,8 @@ TABLE: dict[Phase, Row] = {
         LoaderEnded: Edge(facts.loader_ended, P.STARTING, P.CLEANING),
         Ended: Edge(facts.ended, P.CLEANING),
         Interrupted: Edge(facts.interrupted, P.CLEANING),
-        **_ignored(P.PREPARING, Turn, Up, Tick),
+        Tick: Edge(facts.tick_preparing, P.PREPARING, P.HELD),
+        **_ignored(P.PREPARING, Turn, Up),
         **_impossible(P.PREPARING, SpawnFailed, Cleaned, CleanFailed, Found),
     },
     P.LOADING: {

@@ -302,7 +302,7 @@ class VmDriver:
         self._record = msgspec.structs.replace(self._record, slots=dict(prepared.slots), macs=dict(prepared.macs))
         await self._around.consoles.ready(self.name)
         self._around.consoles.mark(self.name, "boot", f"run {run.id} by {run.by}", run=run.id)
-        run.console_since = self._around.consoles.settle(self.name).get("com1", 0)
+        run.console_since = next(iter(self._around.consoles.settle(self.name).values()), 0)
         self.submit(lifecycle.Prepared(loader=not run.spec.boot.has_bootrom))
 
     def _order(self, run: Run) -> Order:

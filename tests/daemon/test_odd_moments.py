@@ -8,14 +8,14 @@ import trio.testing
 from bhyved.core.boot import Boot
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
-from bhyved.core.exits import Stage
+from bhyved.core.exits import Outcome, Stage
 from bhyved.core.lifecycle import Restart
 from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
 from bhyved.core.spec import Restart as RestartSpec
 from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Phase, VmRecord
 from bhyved.core.units import Duration, Limit
-from bhyved.core.values import GuestName, Text
+from bhyved.core.values import GuestName, Pattern, Text
 from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Ran
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
@@ -168,6 +168,7 @@ async def test_a_reload_while_a_start_is_prepared_is_for_the_next_one(autojump_c
         it.machine().loader = [(1.0, 0)]
         it.start()
         await it.phase(Phase.PREPARING)
+        await trio.sleep(1)  # of the five that it takes
         it.guests._drivers["web1"].update(msgspec.structs.replace(spec, boot=Boot(loader="uefi")))
         await it.phase(Phase.UP)
 
@@ -277,3 +278,54 @@ async def test_a_bug_in_the_first_look_costs_one_guest(autojump_clock: trio.abc.
             with trio.fail_after(100):
                 await it.guests.stop_all(by="SIGTERM").done()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_host_command_of_a_dead_daemon_does_not_hold_up_the_end(autojump_clock: trio.abc.Clock) -> None:
+    """`ifconfig destroy` can hang for ever: its guest is held when a minute is over, and cleaned up should it end after all."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        machine = host.machine("web1")
+        machine.found = found(guest(), stage=Stage.PREPARING)
+        over = trio.Event()
+
+        async def watch(started: object) -> Outcome:
+            await over.wait()
+            return Outcome(stage=Stage.PREPARING, status=None)
+
+        machine.watch = watch  # type: ignore[method-assign]
+        async with lab(guest(autostart=True), host=host) as it:
+            stopping = it.guests.stop_all(by="SIGTERM")
+            with trio.fail_after(100):
+                await stopping.done()
+            assert it.status().phase is Phase.HELD
+            assert "an earlier daemon" in it.status().reason
+            assert machine.did == []
+
+            over.set()
+            await it.phase(Phase.CLEANING)
+            await it.phase(Phase.HELD)
+            assert machine.did == ["clean all"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_login_prompt_of_the_run_before_makes_nobody_ready(autojump_clock: trio.abc.Clock) -> None:
+    """Also where the first console that bhyved keeps is not com1."""
+    spec = guest(order=Order(ready=Ready(console=Pattern("login:"))))
+    async with lab(spec) as it:
+        asked: list[int] = []
+
+        class Hub:
+            port = "com2"
+
+            async def wait_for(self, pattern: object, since: int) -> int:
+                asked.append(since)
+                return since
+
+        it.consoles.settle = lambda name: {"com2": 512}  # type: ignore[method-assign]
+        it.consoles.hubs = lambda name: [Hub()]  # type: ignore[method-assign]
+        it.machine().lives = [Life(title_s=0.0)]
+        it.start()
+        await it.phase(Phase.UP)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert asked == [512]
