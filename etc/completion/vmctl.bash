@@ -1,0 +1,56 @@
+# bash completion for vmctl(8), written by etc/completion/write.py
+
+_vmctl()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local verb="" options="" values="" guests=no word skip=no
+	COMPREPLY=()
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
+		case $skip$word in
+		yes*) skip=no ;;
+		no--socket) skip=yes ;;
+		no-*) ;;
+		*) verb=$word; break ;;
+		esac
+	done
+	case $prev in
+	--config|--expect|--iso|--socket|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+	esac
+	case $verb in
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events plan check create reload drain" -- "$cur")); return ;;
+	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
+	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
+	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
+	start) options="--install -r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	stop) options="-f --force -g --grace --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-g --grace -t --timeout --socket" guests=yes ;;
+	restart) options="-r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	reset) options="--wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	poweroff) options="--wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	nmi) options="-a --all --json --socket -h --help" values="--socket" guests=yes ;;
+	hold) options="--reason --for -a --all --json --socket -h --help" values="--reason --for --socket" guests=yes ;;
+	release) options="-a --all --json --socket -h --help" values="--socket" guests=yes ;;
+	console) options="-p --port --read-only --steal --since -e --escape --send --wait-for --expect -t --timeout --conserver-cf --json --socket -h --help" values="-p --port --since -e --escape --send --wait-for --expect -t --timeout --socket" guests=yes ;;
+	log) options="-p --port -f --follow -n --lines -b --boot -s --since -g --grep --timestamps --raw -a --all --json --socket -h --help" values="-p --port -n --lines -b --boot -s --since -g --grep --socket" guests=yes ;;
+	why) options="-n --runs --json --socket -h --help" values="-n --runs --socket" guests=yes ;;
+	history) options="-n --last --json --socket -h --help" values="-n --last --socket" guests=yes ;;
+	events) options="-f --follow -n --last -s --since --json --socket -h --help" values="-n --last -s --since --socket" guests=yes ;;
+	plan) options="--install --release --arch --boot --shutdown -c --config --json --socket -h --help" values="--release --arch -c --config --socket" guests=yes ;;
+	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
+	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --socket" guests=yes ;;
+	reload) options="--plan --prune --json --socket -h --help" values="--socket" guests=no ;;
+	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;
+	esac
+	case "$verb $prev" in
+	"plan --release") COMPREPLY=($(compgen -W "14 15 main" -- "$cur")); return ;;
+	"plan --arch") COMPREPLY=($(compgen -W "amd64 arm64" -- "$cur")); return ;;
+	esac
+	case " $values " in
+	*" $prev "*) return ;;
+	esac
+	case $cur in
+	-*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
+	*) [ $guests = no ] || COMPREPLY=($(compgen -W "$(vmctl list -q 2>/dev/null)" -- "$cur")) ;;
+	esac
+}
+
+complete -F _vmctl vmctl
