@@ -29,11 +29,13 @@ class GuestProcess:
         self._keeper: int | None = None  # our child, not yet reaped
         self._kill_asked = False  # before the pid was known
         self._heard = b""
+        self._count = 0  # of the processes so far
 
     def begins(self, stage: Stage, trace: Trace | None, *, keeper: int | None = None) -> None:
         """There is a process, or may be: `keeper` is our child, or it is a daemon's before us."""
         self.stage, self.trace, self._keeper = stage, trace, keeper
         self.pid, self.is_over, self._kill_asked, self._heard = None, False, False, b""
+        self._count += 1
 
     def is_none(self) -> None:
         """A start is being prepared."""
@@ -117,8 +119,11 @@ class GuestProcess:
         pid = self.learn()
         if pid is not None and self._keeper_lives():
             return pid  # not reaped yet: it is its keeper's, who writes the end down in the same breath
+        count = self._count
         for age_s in (_IDENTITY_AGE_S, 0.0):  # what is younger than the last look is not in it
             seen = await self._processes.look_soon(age_s)
+            if self._count != count:
+                return None  # it has ended meanwhile, and what is seen may be the next
             found = pid if pid is not None and seen.is_guest(pid, self._name) else seen.guests.get(self._name)
             if found is not None:
                 return found

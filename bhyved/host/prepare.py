@@ -67,7 +67,8 @@ class Preparation:
 
     async def _refuse_others(self) -> None:
         seen = await self._site.processes.look_soon(_SEEN_S)
-        if self._name in seen.guests:  # perhaps our own run, which has ended since
+        # Perhaps our own run, which has ended since; or somebody has started one since, whose node must not go.
+        if self._name in seen.guests or self._site.vmm.exists(self._name):
             seen = await self._site.processes.look_soon()
         pid = seen.guests.get(self._name)
         if pid is not None:

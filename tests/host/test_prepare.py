@@ -67,6 +67,18 @@ async def test_a_foreign_bhyve_is_left_alone(host: OneHost, machine: GuestMachin
     assert host.node().exists()
 
 
+async def test_a_foreign_bhyve_that_has_just_come_is_left_alone(host: OneHost, machine: GuestMachine) -> None:
+    """Where there is a node, a look at the processes that was had a moment ago does not do."""
+    await machine._site.processes.look_soon()
+    host.node().parent.mkdir()
+    host.node().touch()
+    host.scripts.write("ps", "echo '  4711 bhyve: web (bhyve)'")
+    with pytest.raises(HostError, match=r"runs already \(pid 4711\)"):
+        await machine.prepare(order(guest()))
+
+    assert host.node().exists()
+
+
 @pytest.mark.parametrize(
     "command", ["bhyve: web1 (bhyve)", "bhyve -m 1G myweb", "vi /etc/bhyve.web", "bhyve web1", "sh /root/bhyve-web.sh web"]
 )
