@@ -91,8 +91,20 @@ def serve(life: Life) -> int:
         tools = Tools(bin=tuple(map(str, paths.bin)))
         loop = LoopWatch()
         return trio.run(partial(_Daemon(life, tools, read_facts(tools), loop).run), instruments=[loop])
+    except BaseExceptionGroup as group:
+        error = _first(group)
+        if isinstance(error, HostError):
+            raise error from None  # a sentence for the operator, not a traceback
+        raise
     finally:
         lock.release()
+
+
+def _first(error: BaseException) -> BaseException:
+    """What nurseries have wrapped."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Daemon:
@@ -168,9 +180,9 @@ class _Daemon:
             self._warn(sentence)
         for name, why in settled.broken.items():
             self._warn(f"{name} is held: {why}")
-        (self._run / URL_FILE).unlink(missing_ok=True)  # of the daemon before
+        self._remove(URL_FILE)
         if not self._life.stop_all:  # which is how the rc script stops guests at the end of the host: then the file is for us
-            (self._run / SHUTDOWN_FILE).unlink(missing_ok=True)
+            self._remove(SHUTDOWN_FILE)
         try:
             await self._host.load_modules()
         except HostError as error:
@@ -186,6 +198,13 @@ class _Daemon:
             await trio.to_thread.run_sync(self._files.keep, settled)
         except HostError as error:
             self._warn(str(error))
+
+    def _remove(self, name: str) -> None:
+        """A file of the daemon before. Whatever else lies there does not keep guests from being looked after."""
+        try:
+            (self._run / name).unlink(missing_ok=True)
+        except OSError as error:
+            self._warn(f"{self._run}/{name} cannot be removed: {durable.why(error)}")
 
     def _warn(self, sentence: str) -> None:
         _log.warning("warning", reason=sentence)
@@ -290,7 +309,10 @@ class _Daemon:
             return
         url: str = await nursery.start(web.run)
         if url:
-            durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
+            try:
+                durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
+            except OSError as error:
+                self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
         else:
             self._warn(web.problem)
 

@@ -1,11 +1,10 @@
 """A drain of the host on disk, DB/drain.json: it holds for the next daemon too, until it is taken back or the host boots again.
 
-Satisfies `daemon.ports.DrainFile`. A file of a newer bhyved is left alone, and so is the host it drained: this daemon knows of a drain,
-though not of whom or until when.
+Satisfies `daemon.ports.DrainFile`. A file of a newer bhyved is left alone and drains nothing: a drain stops guests, and none may be stopped
+for what nobody here can read.
 """
 
 import os
-from datetime import UTC, datetime
 
 import msgspec
 import trio
@@ -44,9 +43,9 @@ class HostDrainFile:
             if version > VERSION:
                 self._newer = True
                 self.problem = (
-                    f"{self._path} is of a newer bhyved (version {version}, this one reads {VERSION}): the host is taken as drained"
+                    f"{self._path} is of a newer bhyved (version {version}, this one reads {VERSION}): the host is taken as not drained"
                 )
-                return Drain(by="a newer bhyved", reason=f"see {self._path}", since_at=datetime.now(UTC))
+                return None
             kept = msgspec.json.decode(data, type=_Kept)
         except FileNotFoundError:
             return None

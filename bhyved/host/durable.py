@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Mapping
 
+from bhyved.core.errors import HostError
+
 _TEMPORARY = ".new-"
 READ_LIMIT_BYTES = 4 << 20  # no state or configuration file of ours comes near
 
@@ -62,6 +64,16 @@ def write_whole(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def remove(path: str) -> None:
+    """Nothing is at `path` any more. Raises HostError where something else than a file of ours is."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"{path} cannot be removed: {why(error)}") from None
 
 
 def sync_directory(path: str) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bhyved.core.errors import HostError
-from bhyved.host.durable import why, write_whole
+from bhyved.host.durable import remove, why, write_whole
 from bhyved.host.spawn import spawn
 
 #: Words: `ignore` or `default` (what the child does with SIGTERM), the file for the pid, the file for the status, the command.
@@ -67,7 +67,7 @@ class Trace:
         begin = f"{monotonic:.6f} {log_from}\n".encode()
         for path, content in ((self.begin_path, begin), (self.pid_path, _BLANKS), (self.exit_path, _BLANKS)):
             try:
-                self._unlink(path)  # a new file: the time of the old one is no end of this run
+                remove(path)  # a new file: the time of the old one is no end of this run
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 try:
                     write_whole(fd, content)
@@ -105,12 +105,7 @@ class Trace:
     def remove(self) -> None:
         """Forget it."""
         for path in (self.exit_path, self.pid_path, self.begin_path):
-            self._unlink(path)
-
-    @staticmethod
-    def _unlink(path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            remove(path)
 
 
 def _number(path: str) -> int | None:

@@ -17,7 +17,7 @@ import tomli_w
 from bhyved.core.errors import HostError
 from bhyved.core.spec import VmSpec
 from bhyved.core.units import dec_hook, enc_hook
-from bhyved.host.durable import read_plain, why, write_whole
+from bhyved.host.durable import read_plain, remove, why, write_whole
 
 VERSION = 1
 FILE = "run.toml"
@@ -152,8 +152,7 @@ class Ledgers:
 
     def drop(self, name: str) -> None:
         """The run is over and everything is given back."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+        remove(self.path(name))
         self._ledgers.pop(name, None)
         self._problems.pop(name, None)
 

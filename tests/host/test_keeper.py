@@ -273,6 +273,15 @@ def test_what_lies_in_the_way_is_replaced_not_followed(post: Post, tmp_path: Pat
     assert (tmp_path / "precious").read_text() == "1\n"
 
 
+def test_a_directory_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
+    """It cannot be removed as a file is, and is no bug of ours."""
+    trace = Trace(str(tmp_path))
+    (tmp_path / "pid").mkdir()
+
+    with pytest.raises(HostError, match=r"/pid cannot be removed: "):
+        trace.remove()
+
+
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Without room for the files nothing is started."""
     with pytest.raises(HostError, match=r"nowhere/begin: no such file or directory$"):
