@@ -17,6 +17,7 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.handover import Found, Order, Prepared
 from bhyved.core.loader import LoaderCall
+from bhyved.host.durable import remove
 from bhyved.host.guestprocess import GuestProcess
 from bhyved.host.hostlock import make_directory
 from bhyved.host.keeper import Trace, spawn_keeper
@@ -269,29 +270,30 @@ class GuestMachine:
         """See `daemon.ports.Machine.clean`. What an immediate restart keeps is in the ledger, and its `prepare` deals with it."""
         self._let_go()
         ledger = self._ledger
-        if ledger is None:
+        if ledger is None and self._process.stage is Stage.PREPARING:
             return  # nothing was taken: the start was refused, or everything has been given back
         await self._refuse_held()
         for trace in self._traces.values():
             trace.remove()  # this end has been told: a daemon that comes now finds a start that was interrupted
-        if ledger.tpm:
+        if ledger is not None and ledger.tpm:
             await self._swtpm.end()
         if final:
             with self._at_work() as alive:
-                await self._give_back(ledger, alive)
+                await self._site.vmm.destroy(self._name, pass_fd=alive)
+                if ledger is not None:  # else it is lost: taps without one are found when a daemon starts
+                    await self._give_back(ledger, alive)
+            self._liveness.remove()
+            self._process.is_none()
 
     async def _give_back(self, ledger: Ledger, alive: int) -> None:
         site = self._site
-        await site.vmm.destroy(self._name, pass_fd=alive)
         for tap in (*ledger.taps.values(), *ledger.leftover):
             await site.taps.destroy(tap.name, tap.description, pass_fd=alive)
         for path in ledger.sockets:
             unlink_socket(path)
         shutil.rmtree(site.loader_directory(self._name), ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(site.conf(self._name))
+        remove(site.conf(self._name))
         site.ledgers.drop(self._name)
-        self._liveness.remove()
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[int]:

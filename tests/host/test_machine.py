@@ -15,6 +15,7 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
 from bhyved.host import machine as module
 from bhyved.host.machine import GuestMachine
+from bhyved.host.processes import Seen
 from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_pid
 from tests.host.scripts import until
 
@@ -278,6 +279,29 @@ async def test_a_pid_that_has_changed_hands_gets_no_signal(host: OneHost, monkey
     assert (await end_of(second)).status == 137
 
 
+async def test_a_signal_is_for_the_run_that_it_was_meant_for(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a guest without a keeper of ours was looked for it ended, and its next run has begun: that one gets nothing."""
+    await start(machine, guest())
+    pid = await until_pid(host)
+    process, sent = machine._process, []
+
+    async def next_run(max_age_s: float = 0.0) -> Seen:
+        await trio.lowlevel.checkpoint()
+        process.begins(Stage.RUNNING, process.trace)
+        return Seen({pid: "bhyve: web"})
+
+    monkeypatch.setattr(process._processes, "look_soon", next_run)
+    monkeypatch.setattr("bhyved.host.guestprocess._send", lambda *what: sent.append(what))
+    for signalled in (process.press, process.kill):
+        process.begins(Stage.RUNNING, process.trace)
+        await signalled()
+
+    assert sent == []
+    monkeypatch.undo()
+    os.kill(pid, signal.SIGKILL)
+    await end_of(machine)
+
+
 async def test_forcing_and_nmi(host: OneHost, machine: GuestMachine) -> None:
     """Power-off, reset and NMI are bhyvectl's, one action a call."""
     await start(machine, guest())
@@ -539,8 +563,14 @@ async def test_a_ledger_that_cannot_be_read_loses_no_guest(host: OneHost, text: 
     assert daemon.ledgers() == ["web"]
     await second.kill()
     assert (await end_of(second)).status == 137
+    assert host.node().exists()
     await second.clean(final=True)
+    assert not host.node().exists()  # and with it the guest's memory
     assert host.daemon().machine("web").find() is None
+
+    host.node().touch()  # somebody else's by now
+    await second.clean(final=True)
+    assert host.node().exists()
 
 
 async def test_a_newer_bhyveds_ledger_is_not_written_over(host: OneHost) -> None:
