@@ -149,7 +149,7 @@ def _up(case: Case) -> _Said:
     said = [_with_reason(f"{case.name} has been up for {uptime}{_pid(status)}", _began(status))]
     ready = case.spec.order.ready if case.spec is not None else None
     if ready is not None and not status.ready:
-        said.append(f"it is not ready yet: {_question(ready)}, and {_on_timeout(ready)}")
+        said.append(f"it is not ready yet: {_question(ready)}, and {_on_timeout(ready, late=status.late)}")
     if status.attempts:
         said.append(f"it has not been up long enough to forget: {status.attempts}")
     return said, ""
@@ -188,7 +188,8 @@ def _held(case: Case) -> _Said:
     said = [_with_reason(f"{case.name} has been held for {case.phase_for}", status.reason)]
     if status.stuck:
         said.append("the kernel does not let its process or node go, and bhyved never starts a guest over that")
-        return said, f"procstat -k {status.pid or 'PID'} shows where it hangs; as a rule only a reboot of the host clears it"
+        hint = f"procstat -k {status.pid or 'PID'} shows where it hangs; as a rule only a reboot of the host clears it"
+        return said, f"{hint}, but vmctl stop {case.name} tries once more"
     if status.hold is not None:
         return said, f"vmctl release {case.name}"
     said.append("it waits for a person: nothing starts it by itself")
@@ -239,6 +240,8 @@ def _remarks(case: Case) -> Iterator[str]:
         hold = status.hold
         until = f" until {hold.until_at:%Y-%m-%d %H:%M:%S} UTC" if hold.until_at is not None else ""
         yield f"{_with_reason(f'automation is held by {hold.by}{until}', hold.reason)}; when it ends, nothing starts it again"
+    if status.ill:
+        yield f"its health probes take it as ill: {status.ill}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
         yield _with_reason(f"the host is drained by {case.drain.by}, no guest is started", case.drain.reason)
     pending = tuple(change for change in case.changes if change.effect is not Effect.LIVE)
@@ -284,12 +287,12 @@ def _question(ready: Ready) -> str:
     return f"it has to be up for {ready.uptime}" if ready.uptime is not None else "its agent does not answer"
 
 
-def _on_timeout(ready: Ready) -> str:
-    return (
-        f"it counts as ready after {ready.timeout} all the same"
-        if ready.on_timeout == "continue"
-        else f"the start fails after {ready.timeout}"
-    )
+def _on_timeout(ready: Ready, *, late: bool) -> str:
+    if late:
+        return f"its {ready.timeout} are over: guests that require it keep waiting, those that only come after it do not"
+    if ready.on_timeout == "continue":
+        return f"it counts as ready after {ready.timeout} all the same"
+    return f"after {ready.timeout} only guests that require it still wait for it"
 
 
 # --- history --------------------------------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     started: float | None = None  # monotonic start of bhyve
     started_at: datetime | None = None
     ready: bool = False
+    late: bool = False  # up, and its time to become ready is over
     adopted: bool = False
     restarts: Restarts = Restarts()
     exits: dict[ExitKind, int] = {}
@@ -179,6 +180,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     vnc: str = ""
     disks: tuple[str, ...] = ()
     waiting_for: str = ""
+    ill: str = ""  # why its health probes take it as ill
     orphaned: bool = False  # its file has gone; it goes on until it is pruned
     stuck: bool = False  # the kernel does not let its process or node go
 

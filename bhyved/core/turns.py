@@ -121,7 +121,7 @@ def waits_for(order: Order, statuses: Mapping[str, VmStatus]) -> str:
 
 
 def _is_coming(status: VmStatus) -> bool:
-    return status.desired is Desired.UP and status.phase in _COMING and not (status.phase is Phase.UP and status.ready)
+    return status.desired is Desired.UP and status.phase in _COMING and not (status.phase is Phase.UP and (status.ready or status.late))
 
 
 def _state(status: VmStatus) -> str:

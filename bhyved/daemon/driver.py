@@ -484,6 +484,9 @@ class VmDriver:
             self._chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
             self._ready(run)
         else:
+            run.late = True
+            self.publish()
+            self._turns.stir()
             self._chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
 
     def _ready(self, run: Run) -> None:

@@ -24,6 +24,7 @@ class Sitting:
     now: float
     blocked: str = ""
     waiting_for: str = ""
+    ill: str = ""
     changes: tuple[Change, ...] = ()
     orphaned: bool = False
 
@@ -47,6 +48,7 @@ def portray(sitting: Sitting) -> VmStatus:
         started=None if run is None else run.started,
         started_at=None if run is None else run.started_at,
         ready=run is not None and run.ready and life.phase is Phase.UP,
+        late=run is not None and run.late and not run.ready and life.phase is Phase.UP,
         adopted=run is not None and run.adopted,
         restarts=record.restarts,
         exits=record.exits,
@@ -68,6 +70,7 @@ def portray(sitting: Sitting) -> VmStatus:
         vnc="" if run is None else run.vnc,
         disks=tuple(str(disk.path) for disk in spec.disk if disk.path is not None),
         waiting_for=sitting.waiting_for,
+        ill=sitting.ill,
         stuck=life.stuck,
         orphaned=sitting.orphaned,
     )

@@ -37,6 +37,7 @@ class Run:
     vnc: str = ""
     was_up: bool = False
     ready: bool = False
+    late: bool = False
     stop_began: float | None = None
     console_since: int = 0  # offset of the first console where the run began
 

@@ -155,6 +155,15 @@ def test_up_says_what_readiness_waits_for(ready, words):
     assert len(why(status("up", ready=True), spec)[0]) == 1
 
 
+def test_up_says_who_waits_for_a_guest_that_fails_to_become_ready():
+    """With on-timeout = "fail": before its time is over, and afterwards. Nothing happens to the guest itself."""
+    spec = VmSpec(name="web1", order=Order(ready=Ready(agent=True, on_timeout="fail")))
+    before, late = (why(status("up", late=late), spec)[0][1] for late in (False, True))
+
+    assert before == "it is not ready yet: its agent does not answer, and after 2m only guests that require it still wait for it"
+    assert "its 2m are over: guests that require it keep waiting, those that only come after it do not" in late
+
+
 def test_up_after_crashes_says_so():
     """History that is not forgiven yet is part of the answer."""
     assert why(status("up", attempts="crash 2 of 5"))[0][1] == "it has not been up long enough to forget: crash 2 of 5"

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from bhyved.core.spec import Order
@@ -45,6 +46,14 @@ def test_after_waits_until_ready() -> None:
 
     assert waits_for(order, board(status("db", Phase.UP))) == "waiting for db, which comes first and is up but not ready yet"
     assert waits_for(order, board(status("db", Phase.UP, ready=True))) == ""
+
+
+def test_after_goes_on_when_the_time_to_become_ready_is_over() -> None:
+    """A requirement does not."""
+    late = board(msgspec.structs.replace(status("db", Phase.UP), late=True))
+
+    assert waits_for(Order(after=("db",)), late) == ""
+    assert waits_for(Order(requires=("db",)), late) == "waiting for db, which it requires and which is up but not ready yet"
 
 
 @pytest.mark.parametrize("phase", [Phase.DOWN, Phase.HELD, Phase.BACKOFF])

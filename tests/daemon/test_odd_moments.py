@@ -329,3 +329,18 @@ async def test_a_login_prompt_of_the_run_before_makes_nobody_ready(autojump_cloc
         await trio.testing.wait_all_tasks_blocked()
 
         assert asked == [512]
+
+
+async def test_a_guest_that_never_becomes_ready_is_required_in_vain_and_followed_all_the_same(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """With on-timeout = "fail", two minutes are all that a guest which merely comes after it waits."""
+    deaf = guest("db", autostart=True, order=Order(ready=Ready(console=Pattern("login:"), on_timeout="fail")))
+    after = guest("after", autostart=True, order=Order(after=(GuestName("db"),)))
+    needs = guest("needs", autostart=True, order=Order(requires=(GuestName("db"),)))
+    async with lab(deaf, after, needs, daemon=FAST) as it:
+        await it.phase(Phase.UP, "after")
+
+        assert it.machine("after").times("spawn") == pytest.approx([120], abs=0.1)
+        assert it.status("needs").phase is Phase.WAITING
+        assert it.status("db").phase is Phase.UP
