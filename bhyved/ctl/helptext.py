@@ -11,7 +11,7 @@ _INDENT = 24
 _GROUPS = (
     ("guests", ("list", "status", "show", "start", "stop", "restart", "reset", "poweroff", "nmi", "hold", "release")),
     ("consoles", ("console", "log")),
-    ("what happened", ("why", "history", "events")),
+    ("what happened", ("why", "history", "events", "top", "web", "metrics")),
     ("the host", ("create", "plan", "check", "reload", "drain")),
 )
 

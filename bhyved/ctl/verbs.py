@@ -71,6 +71,8 @@ FOR = Option("--for", "how long; without it, until it is taken back", value="DUR
 CONFIG = Option("-c --config", "read these files instead of asking the daemon", value="FILE", kind="text")
 PORT = Option("-p --port", "which console: com1 to com4, or a virtio-console port; default: the first", value="PORT", kind="text")
 
+SORTS = ("cpu", "memory", "network", "console", "restarts", "uptime", "phase", "name")
+
 VERBS = (
     Verb(
         "list",
@@ -264,6 +266,43 @@ VERBS = (
             ),
         ),
         examples=(("vmctl events -f web1", ""), ("vmctl events --since 1h --json", "one object a line")),
+    ),
+    Verb(
+        "top",
+        "top:top",
+        "show what guests use, live",
+        guests="any",
+        options=(
+            Option("-d --interval", "between two looks; default 2s", value="DURATION", kind="seconds"),
+            Option("-n --count", "look so many times, and then end", value="N", kind="count"),
+            Option("-s --sort", f"by {', '.join(SORTS)}; default cpu", value="KEY", kind="text", choices=SORTS),
+            Option("--plain", "no full screen: the table again and again"),
+        ),
+        about=(
+            "CPU is that of the guest's bhyve, in hundredths of one processor; network and console are bytes a second, in and out "
+            "together. On the full screen, q quits, s sorts by the next column, / shows only guests with these words in name, phase "
+            "or reason, and the arrow keys scroll. Where output is no terminal, or with -n, it prints tables."
+        ),
+        examples=(("vmctl top", ""), ("vmctl top --sort memory -n 2", "the second table has rates")),
+    ),
+    Verb(
+        "web",
+        "web:link",
+        "print a link to the status page",
+        about=(
+            "It opens the page in a browser, once and within two minutes; that browser may come back for twelve hours. Whoever has "
+            "the link may look at every guest and its console. From another machine, bring the port over first: "
+            "ssh -L 9747:127.0.0.1:9747 HOST."
+        ),
+        examples=(("vmctl web", ""),),
+    ),
+    Verb(
+        "metrics",
+        "web:metrics",
+        "print the metrics that Prometheus would be told",
+        options=(Option("--textfile", "into FILE, at once, for node_exporter's textfile collector", value="FILE", kind="text"),),
+        about="Also where bhyved serves no HTTP.",
+        examples=(("vmctl metrics --textfile /var/tmp/node_exporter/bhyved.prom", "from cron(8)"),),
     ),
     Verb(
         "plan",

@@ -14,10 +14,10 @@ _vmctl()
 		esac
 	done
 	case $prev in
-	--config|--expect|--iso|--socket|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+	--config|--expect|--iso|--socket|--textfile|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
-	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events plan check create reload drain" -- "$cur")); return ;;
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events top web metrics plan check create reload drain" -- "$cur")); return ;;
 	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
 	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
 	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
@@ -34,6 +34,9 @@ _vmctl()
 	why) options="-n --runs --json --socket -h --help" values="-n --runs --socket" guests=yes ;;
 	history) options="-n --last --json --socket -h --help" values="-n --last --socket" guests=yes ;;
 	events) options="-f --follow -n --last -s --since --json --socket -h --help" values="-n --last -s --since --socket" guests=yes ;;
+	top) options="-d --interval -n --count -s --sort --plain --json --socket -h --help" values="-d --interval -n --count -s --sort --socket" guests=yes ;;
+	web) options="--json --socket -h --help" values="--socket" guests=no ;;
+	metrics) options="--textfile --json --socket -h --help" values="--textfile --socket" guests=no ;;
 	plan) options="--install --release --arch --boot --shutdown -c --config --json --socket -h --help" values="--release --arch -c --config --socket" guests=yes ;;
 	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --socket" guests=yes ;;
@@ -41,6 +44,7 @@ _vmctl()
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;
 	esac
 	case "$verb $prev" in
+	"top --sort") COMPREPLY=($(compgen -W "cpu memory network console restarts uptime phase name" -- "$cur")); return ;;
 	"plan --release") COMPREPLY=($(compgen -W "14 15 main" -- "$cur")); return ;;
 	"plan --arch") COMPREPLY=($(compgen -W "amd64 arm64" -- "$cur")); return ;;
 	esac
