@@ -34,9 +34,10 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):
-    """The reset button."""
+    """The reset button. `blame`: not a person's wish, but a remedy for this, which counts as a crash."""
 
     by: str
+    blame: str = ""
 
 
 class Poweroff(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ _VM_EFFECTS = {
     "stop": Effect.LIVE,
     "stop.ignore-early-term": Effect.NEXT_GUEST_REBOOT,  # the keeper is told when it starts
     "order": Effect.LIVE,
+    "health": Effect.LIVE,
     "hooks": Effect.LIVE,
     "boot.timeout": Effect.LIVE,
     "disk.create": Effect.LIVE,

@@ -108,6 +108,32 @@ class Order(Table, frozen=True, kw_only=True):
                 yield f"needs[{index}]", needs.problem(need)
 
 
+class Health(Table, frozen=True, kw_only=True):
+    """`[health]`: how to see that a guest that is up has stopped working, and what to do about it."""
+
+    console: Pattern | None = None
+    tcp: Endpoint | None = None
+    ping: Text | None = None
+    command: Command | None = None
+    agent: bool = False
+    period: Duration = Duration(30)
+    failures: Annotated[int, Meta(ge=1, le=100)] = 3
+    grace: Duration = Duration(60)
+    action: Literal["event", "nmi", "reset"] = "event"
+
+    def rules(self) -> Iterator[Rule]:
+        probes = [key for key in ("console", "tcp", "ping", "command") if getattr(self, key) is not None]
+        probes += ["agent"] if self.agent else []
+        if not probes:
+            yield "", "must have at least one of console, tcp, ping, command and agent"
+        elif len(probes) < 2 and self.action != "event":
+            yield "action", f"{self.action!r} needs two probes at least: one alone may be what is broken"
+        if self.period < 1:
+            yield "period", "must be at least 1s"
+        if self.command == ():
+            yield "command", "must not be empty"
+
+
 class Hooks(Table, frozen=True, kw_only=True):
     """`[hooks]`: commands at transitions; the event comes as JSON on stdin."""
 
@@ -195,6 +221,7 @@ class VmSpec(Table, frozen=True, kw_only=True):
     restart: Restart = Restart()
     stop: Stop = Stop()
     order: Order = Order()
+    health: Health | None = None
     hooks: Hooks = Hooks()
     bhyve: BhyveOptions = BhyveOptions()
 

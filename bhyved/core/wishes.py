@@ -5,6 +5,7 @@ what was wished last.
 """
 
 from bhyved.core import ladder, policy
+from bhyved.core.exits import Exit, ExitKind
 from bhyved.core.happenings import (
     ACCEPTED,
     ALREADY,
@@ -237,7 +238,11 @@ def poweroff(life: Life, event: Poweroff, now: float) -> Answer:
 
 
 def reset(life: Life, event: Reset, now: float) -> Answer:
-    """UP: the reboot that follows at once is the operator's and counts nowhere."""
+    """UP: the reboot that follows at once is the operator's and counts nowhere; one that is a remedy counts as the crash it cures."""
+    if event.blame:
+        life.blame = Exit(kind=ExitKind.ERROR, text=event.blame)
+        life.actions.append(FORCE_RESET)
+        return ACCEPTED
     life.reset_by, life.reset_until = event.by, now + RESET_S
     life.actions.append(FORCE_RESET)
     return ACCEPTED

@@ -24,6 +24,7 @@ from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
 from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.chronicle import Chronicle
+from bhyved.daemon.health import HealthWatch
 from bhyved.daemon.portrait import Sitting, portray
 from bhyved.daemon.ports import Order
 from bhyved.daemon.readiness import Questions, agent_port
@@ -33,6 +34,7 @@ from bhyved.daemon.turnstile import Turnstile
 
 _log = structlog.get_logger()
 
+RESET_S = 10.0  # for a reset that its health probes have asked for
 SAVE_S = 5.0  # for a record to get to disk before the end of a run is cleaned up
 
 
@@ -56,6 +58,8 @@ class VmDriver:
         self._ascent = Ascent(spec.name, self._machine, around.consoles, self._saw_up)
         self._presses = 0
         self._waiting_for = ""
+        self._ill = ""
+        self._health = HealthWatch(spec.name, around.consoles, ill=self._fell_ill, well=self._got_well)
         self._early: list[lifecycle.Event] | None = []  # wishes that came before the driver had looked around
         self._knows_how = not blocked  # to start it: else `spec` stands in for a file that nobody can read
         boot = around.host.boot
@@ -140,8 +144,11 @@ class VmDriver:
 
     def update(self, spec: VmSpec, *, blocked: str = "") -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
+        health_changes = spec.health != self.spec.health
         self.spec, self.life.spec = spec, self._as_stopped(spec)
         self.blocked, self.orphaned, self._knows_how = blocked, False, True
+        if health_changes and self._run is not None and self._run.ready:
+            self._watch_health(self._run)
         self._open_consoles()
         self._compare()
         self.publish()
@@ -409,6 +416,8 @@ class VmDriver:
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         self._ascent.over()
+        self._health.over()
+        self._ill = ""
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
         asked = self.life.phase in (Phase.STOPPING, Phase.KILLING)
         end = classify(outcome, was_up=run.was_up, asked=asked)
@@ -463,19 +472,16 @@ class VmDriver:
             self._start(self._wait_ready, run)
         self.publish()
 
+    def _questions(self, run: Run) -> Questions:
+        path = agent_path(run.spec, self._around.spec.paths.run)
+        return Questions(self.name, self._around.consoles, self._around.commands, self._around.spec.run_as or "", path)
+
     async def _wait_ready(self, run: Run) -> None:
         ready = self.spec.order.ready
         assert ready is not None
         since = run.console_since
         uptime_s = run.uptime_s(self._around.host.monotonic(), None)
-        questions = Questions(
-            self.name,
-            self._around.consoles,
-            self._around.commands,
-            self._around.spec.run_as or "",
-            agent_path(run.spec, self._around.spec.paths.run),
-        )
-        in_time = await questions.ready(ready, since, uptime_s)
+        in_time = await self._questions(run).ready(ready, since, uptime_s)
         if self._run is not run:
             return
         if in_time:
@@ -496,6 +502,39 @@ class VmDriver:
             self._turns.stir()
             self._chronicle.tell("ready")
             self._start(self._hook, "ready", self.status)
+            self._watch_health(run)
+
+    # --- health --------------------------------------------------------------------------------------------------------------
+
+    def _watch_health(self, run: Run) -> None:
+        """From when the guest is ready until it is asked to end, or ends: as the file says now."""
+        self._ill = ""
+        if self.spec.health is None:
+            self._health.over()
+        else:
+            self._start(self._health.watch, self.spec.health, self._questions(run))
+
+    async def _fell_ill(self, why: str) -> None:
+        run, health = self._run, self.spec.health
+        if run is None or health is None or self.life.phase is not Phase.UP:
+            return
+        self._ill = why
+        self.publish()
+        self._chronicle.tell("ill", why, action=health.action)
+        if health.action == "nmi":
+            answer = await self.inject_nmi()
+            if not answer.ok:
+                self._chronicle.tell("nmi-failed", answer.text)
+        elif health.action == "reset":
+            self.submit(lifecycle.Reset(by="its health probes", blame=f"reset by its health probes: {why}"))
+            await trio.sleep(RESET_S)
+            if self._run is run and self.life.phase is Phase.UP:  # a reset needs vCPUs that run (contract 1.9)
+                await self._kill()
+
+    def _got_well(self) -> None:
+        self._ill = ""
+        self.publish()
+        self._chronicle.tell("well")
 
     # --- telling -------------------------------------------------------------------------------------------------------------
 
@@ -535,6 +574,7 @@ class VmDriver:
             now=self._around.host.monotonic(),
             blocked=self.blocked,
             waiting_for=self._waiting_for,
+            ill=self._ill,
             changes=self._changes,
             orphaned=self.orphaned,
         )

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from bhyved.core.errors import HostError
-from bhyved.core.spec import Ready
+from bhyved.core.spec import Health, Ready
 from bhyved.core.values import split_endpoint
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.ports import Commands
@@ -18,6 +18,9 @@ from bhyved.daemon.ports import Commands
 PERIOD_S = 1.0  # between two questions to a guest that is not ready yet
 ASK_S = 5.0  # for one answer
 _AGENT_PORT = "org.qemu.guest_agent.0"
+
+
+Question = Callable[[], Awaitable[bool]]
 
 
 class Questions:
@@ -44,27 +47,27 @@ class Questions:
                 await trio.sleep_forever()  # no console, no answer: on-timeout decides
             await hubs[0].wait_for(re.compile(ready.console.encode()), since)
             return
-        await _poll(self._question(ready))
+        (question,) = self._questions(ready).values()
+        await _poll(question)
 
-    def _question(self, ready: Ready) -> Callable[[], Awaitable[bool]]:
-        if ready.tcp is not None:
-            address, port = split_endpoint(ready.tcp)
-            return lambda: _connects(address, port)
-        if ready.ping is not None:
-            argv: tuple[str, ...] = (
-                "ping",
-                "-n",
-                "-c",
-                "1",
-                "-t",
-                str(int(ASK_S)),
-                str(ready.ping),
-            )  # ping(8): -t is the time limit in seconds
-            return lambda: self._succeeds(argv)
-        if ready.command is not None:
-            argv = tuple(map(str, ready.command))
-            return lambda: self._succeeds(argv)
-        return lambda: agent_answers(self._agent_path)
+    async def round(self, health: Health) -> dict[str, bool]:
+        """Every probe but the console's, one after the other: which of them has succeeded."""
+        return {probe: await question() for probe, question in self._questions(health).items()}
+
+    def _questions(self, table: Ready | Health) -> dict[str, Question]:
+        found: dict[str, Question] = {}
+        if table.tcp is not None:
+            address, port = split_endpoint(table.tcp)
+            found["tcp"] = lambda: _connects(address, port)
+        if table.ping is not None:
+            ping = ("ping", "-n", "-c", "1", "-t", str(int(ASK_S)), str(table.ping))  # ping(8): -t is the time limit in seconds
+            found["ping"] = lambda: self._succeeds(ping)
+        if table.command is not None:
+            argv = tuple(map(str, table.command))
+            found["command"] = lambda: self._succeeds(argv)
+        if table.agent:
+            found["agent"] = lambda: agent_answers(self._agent_path)
+        return found
 
     async def _succeeds(self, argv: tuple[str, ...]) -> bool:
         try:
@@ -74,7 +77,7 @@ class Questions:
         return ran.status == 0
 
 
-async def _poll(question: Callable[[], Awaitable[bool]]) -> None:
+async def _poll(question: Question) -> None:
     while not await question():  # noqa: ASYNC110 - nobody here could set an event
         await trio.sleep(PERIOD_S)
 

@@ -1,0 +1,58 @@
+"""The health of one guest while it is ready: asks its probes in rounds, and says when it is ill and when it is well again.
+
+Opt-in (`[health]`), and the only thing in the daemon that wakes up for a guest that does nothing.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from bhyved.core.health import Course, Turn, after_round, sentence
+from bhyved.core.spec import Health
+from bhyved.daemon.console import Consoles
+from bhyved.daemon.readiness import Questions
+
+_GLANCE_S = 0.1  # to look for a heartbeat in what the console has kept
+
+
+class HealthWatch:
+    """One guest's. `ill` is called with why, `well` with nothing; a new `watch` takes the place of the one before."""
+
+    def __init__(self, name: str, consoles: Consoles, *, ill: Callable[[str], Awaitable[None]], well: Callable[[], None]) -> None:
+        self._name, self._consoles, self._ill, self._well = name, consoles, ill, well
+        self._scope = trio.CancelScope()
+
+    async def watch(self, spec: Health, questions: Questions) -> None:
+        """Until `over`."""
+        self._scope.cancel()
+        with trio.CancelScope() as self._scope:
+            await trio.sleep(float(spec.grace))
+            course, since = Course(), self._console_end()
+            while True:
+                await trio.sleep(float(spec.period))
+                answers = await questions.round(spec)
+                if spec.console is not None:
+                    answers["console"] = await self._beat(spec.console, since)
+                    since = self._console_end()
+                course, turn = after_round(spec, course, answers)
+                if turn is Turn.ILL:
+                    await self._ill(sentence(spec, answers))
+                elif turn is Turn.WELL:
+                    self._well()
+
+    def over(self) -> None:
+        """The run has ended, or nobody wants to know any more."""
+        self._scope.cancel()
+
+    def _console_end(self) -> int:
+        hubs = self._consoles.hubs(self._name)
+        return hubs[0].ring.end if hubs else 0
+
+    async def _beat(self, pattern: str, since: int) -> bool:
+        hubs = self._consoles.hubs(self._name)
+        if hubs:
+            with trio.move_on_after(_GLANCE_S):
+                await hubs[0].wait_for(re.compile(pattern.encode()), since)
+                return True
+        return False
