@@ -24,18 +24,23 @@ class _Settings:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's own
 
 
-def _find() -> tuple[Callable[[str, int], tuple[object, int]], Callable[[str], str]]:
+def _find() -> tuple[Callable[[str, int], tuple[object, int]], Callable[[object], str]]:
     try:
-        from _json import encode_basestring_ascii, make_scanner
+        from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-        return make_scanner(_Settings), encode_basestring_ascii  # type: ignore[arg-type]
-    except (ImportError, AttributeError):
+        encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+        return make_scanner(_Settings), lambda value: "".join(encode(value, 0))  # type: ignore[arg-type]
+    except (ImportError, AttributeError, TypeError):
         import json
 
         return json.JSONDecoder().raw_decode, json.dumps
 
 
-_scan, _quoted = _find()
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is nothing for JSON")
+
+
+_scan, dump = _find()
 
 
 def load(line: bytes) -> object:
@@ -48,18 +53,3 @@ def load(line: bytes) -> object:
     if end != len(text):
         raise ValueError("more than one value on a line")
     return value
-
-
-def dump(value: object) -> str:
-    """`value` as JSON, on one line."""
-    if isinstance(value, str):
-        return _quoted(value)
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, dict):
-        return "{%s}" % ", ".join([f"{_quoted(key)}: {dump(inner)}" for key, inner in value.items()])  # noqa: UP031 - braces
-    if isinstance(value, list | tuple):
-        return "[%s]" % ", ".join([dump(inner) for inner in value])  # noqa: UP031
-    raise TypeError(f"{type(value).__name__} is nothing for JSON")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from bhyved.core import explain
 from bhyved.core.units import Size
 from bhyved.ctl import connection as connections
+from bhyved.ctl import message
 from bhyved.ctl.amounts import one_line, size, span
 from bhyved.ctl.connection import Connection, Failure, unreachable
 from bhyved.ctl.message import dump, load
@@ -46,6 +47,23 @@ def test_what_is_no_json(line: bytes) -> None:
     """One kind of error, whatever is wrong with it."""
     with pytest.raises(ValueError):
         load(line)
+
+
+def test_an_interpreter_without_the_c_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`json` itself takes their place."""
+    monkeypatch.setitem(sys.modules, "_json", None)
+    scan, encode = message._find()
+
+    assert scan('{"a": [1]}', 0) == ({"a": [1]}, 10)
+    assert encode({"a": "é"}) == dump({"a": "é"})
+
+
+def test_what_json_has_no_word_for() -> None:
+    """A bug of ours is loud."""
+    with pytest.raises(TypeError, match="bytes"):
+        dump({"a": b"x"})
+    with pytest.raises(ValueError):
+        dump(float("nan"))
 
 
 @given(st.floats(0, 1e8))
