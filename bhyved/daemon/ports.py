@@ -57,9 +57,6 @@ class Machine(Protocol):
     async def clean(self, *, final: bool) -> None:
         """After the end of a run: `final` destroys node and taps and drops the ledger. Raises Stuck, HostError."""
 
-    def stderr_tail(self, lines: int) -> str:
-        """The last lines that bhyve and its loader printed in this run."""
-
 
 class Vault(Protocol):
     """What survives a host crash (design: temporary file, fsync, rename)."""

@@ -16,7 +16,6 @@ from bhyved.core.status import LastExit, RunRecord
 from bhyved.core.units import enc_hook
 from bhyved.daemon.ports import Found
 
-STDERR_LINES = 50
 CONSOLE_LINES = 40
 
 

@@ -52,7 +52,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     install: bool = False
     first: bool = False
     resume: str = ""
-    log_from: int = 0  # where this run begins in NAME.bhyve.log
     taps: dict[str, Tap] = {}  # by card
     leftover: tuple[Tap, ...] = ()  # of the run before, to be destroyed
     macs: tuple[str, ...] = ()

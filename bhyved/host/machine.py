@@ -49,7 +49,6 @@ class GuestMachine:
         self._loader: LoaderCall | None = None
         self._alive: int | None = None  # our copy of the FIFO's writing end, from `prepare` to the spawn
         self._watch: Watch | None = None
-        self._log_from = 0
         self._saw_end = False  # the last run ended under our eyes: nobody else's bhyve can have come between
 
     @property
@@ -74,7 +73,6 @@ class GuestMachine:
         self._process.begins(stage, trace)
         if self._process.learn() is None and is_held:
             self._process.pid = self._process.search()
-        self._log_from = ledger.log_from if ledger else self._log.size()
         begin = trace.begin() if trace is not None else None
         started, started_at = (begin.monotonic, begin.at) if begin is not None else (None, None)
         found = Found(run="", by="", stage=stage, spec=None, pid=self._process.pid, started=started, started_at=started_at)
@@ -114,7 +112,6 @@ class GuestMachine:
         self._process.is_none()
         self._loader = None
         self._log.rotate()
-        self._log_from = self._log.size()
         after_own, self._saw_end = self._saw_end and not order.first, False
         self._alive = self._liveness.open_writer()
         preparation = Preparation(self._site, order, self._log, self._swtpm, self._alive)
@@ -259,10 +256,6 @@ class GuestMachine:
         """See `daemon.ports.Machine.inject_nmi`."""
         with self._at_work() as alive:
             await self._site.vmm.inject_nmi(self._name, pass_fd=alive)
-
-    def stderr_tail(self, lines: int) -> str:
-        """See `daemon.ports.Machine.stderr_tail`."""
-        return "\n".join(self._log.since(self._log_from).splitlines()[-lines:]) if lines > 0 else ""
 
     # --- afterwards ----------------------------------------------------------------------------------------------------------
 

@@ -131,7 +131,6 @@ class Preparation:
             install=order.install,
             first=order.first,
             resume=order.resume,
-            log_from=self._log.size(),
             taps=wanted.wanted,
             leftover=(*wanted.leftover, *(before.leftover if before else ())),
             macs=tuple(assigned.macs.values()),

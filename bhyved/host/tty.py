@@ -92,14 +92,6 @@ def _make_raw(fd: int) -> None:
     termios.tcsetattr(fd, termios.TCSANOW, mode)
 
 
-def is_listed(path: str) -> bool:
-    """Whether a device node is there. By listing its directory: a stat of an nmdm name would make the pair (contract 4.4)."""
-    try:
-        return os.path.basename(path) in os.listdir(os.path.dirname(path) or ".")
-    except OSError:
-        return False
-
-
 async def open_line(spec: ConsoleSpec) -> Line:
     """Open a console of any kind. Raises LineMissing, HostError."""
     if spec.kind == "nmdm":

@@ -142,9 +142,6 @@ class FakeMachine:
         await trio.lowlevel.checkpoint()
         _raise_next(self.clean_fails)
 
-    def stderr_tail(self, lines: int) -> str:
-        return self._life.stderr
-
     def _say(self, what: str) -> None:
         self.log.append((round(self.host.monotonic(), 3), what))
 

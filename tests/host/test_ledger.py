@@ -22,7 +22,6 @@ LEDGERS = st.builds(
     by=TEXT,
     began_at=st.datetimes(timezones=st.just(UTC)),
     install=st.booleans(),
-    log_from=st.integers(0, 1 << 40),
     taps=st.dictionaries(TEXT, TAPS, max_size=3),
     leftover=st.lists(TAPS, max_size=2).map(tuple),
     macs=st.lists(TEXT, max_size=2).map(tuple),

@@ -101,7 +101,6 @@ async def test_stderr_is_of_this_run(machine: GuestMachine) -> None:
         await machine.clean(final=word == "second")
 
     assert outcome.stderr == "second\n"
-    assert machine.stderr_tail(10) == "second"
 
 
 async def test_a_large_log_is_rotated_between_runs(host: OneHost, machine: GuestMachine) -> None:
@@ -130,7 +129,6 @@ async def test_a_loader_and_then_bhyve(host: OneHost, machine: GuestMachine) -> 
     assert (loaded.stage, loaded.status, loaded.stderr) == (Stage.LOADING, 2, "loading\n")
     assert (ran.stage, ran.status, ran.stderr) == (Stage.RUNNING, 3, "running\n")
     assert loaded.pid != ran.pid
-    assert machine.stderr_tail(10) == "loading\nrunning"
     assert f"bhyveload -c {host.dev}/nmdm-web.1A -m 256M -d {host.disk} web" in host.scripts.calls
 
 
