@@ -48,7 +48,7 @@ soak: venv
 	$(PYTEST) -m long -k soak
 
 bench: venv
-	$(PYTHON) -m pytest -s tests/bench
+	$(PYTHON) -m tests.bench
 
 docs: venv
 	for script in docs/draw_*.py; do $(PYTHON) $$script || exit 1; done
