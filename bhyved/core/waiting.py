@@ -30,7 +30,9 @@ def look(until: Until, after_run: str | None, begun_in: str, status: VmStatus | 
         return Verdict.NEVER
     if status.phase is not Phase.UP or status.run == after_run:
         return Verdict.NOT_YET
-    return Verdict.MET if until == "up" or status.ready else Verdict.NOT_YET
+    if until == "up" or status.ready:
+        return Verdict.MET
+    return Verdict.NEVER if status.late else Verdict.NOT_YET
 
 
 def _down(run: str, status: VmStatus | None) -> Verdict:

@@ -217,7 +217,7 @@ class GuestMethods:
             timed_out=limit.cancelled_caught,
             phase=None if status is None else status.phase,
             ready=status is not None and status.ready,
-            reason="the guest is no longer there" if status is None else status.reason,
+            reason="the guest is no longer there" if status is None else status.waiting_for or status.reason,
             run="" if status is None else status.run,
         )
 

@@ -43,6 +43,12 @@ def test_up_is_not_ready():
     assert look("ready", None, "", status("up")) is NOT_YET
 
 
+def test_a_guest_whose_time_to_become_ready_is_over_is_not_waited_for() -> None:
+    """With on-timeout = "fail" nobody asks it any more."""
+    assert look("ready", None, "", status("up", late=True)) is NEVER
+    assert look("up", None, "", status("up", late=True)) is MET
+
+
 def test_another_run_is_waited_for_by_its_id():
     """After a restart, the run that was there before does not count."""
     assert look("up", "r1", "r1", status("up", run="r1")) is NOT_YET

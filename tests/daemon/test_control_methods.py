@@ -161,6 +161,10 @@ async def test_wait_meets_gives_up_or_runs_out_of_time(tmp_path):
         daemon.guests.show("a", phase=Phase.STARTING, run="r1", reason="asked for")
         late = await client.call("vm.wait", name="a", until="up", timeout=0.01)
         none = await client.call("vm.wait", name="a", until="up", timeout=0)
+        daemon.guests.show("a", phase=Phase.WAITING, waiting_for="waiting for db, which it requires and which is down")
+        blocked = await client.call("vm.wait", name="a", until="up", timeout=0)
+        assert blocked["reason"] == "waiting for db, which it requires and which is down"
+        daemon.guests.show("a", phase=Phase.STARTING, waiting_for="")
         await client.ask("vm.wait", "held", name="a", until="ready")
         await client.ask("vm.wait", "gone", name="a", until="down")
         await client.call("daemon.info")
