@@ -33,7 +33,6 @@ class Saving:
     async def done(self) -> None:
         """Return when what was put is on disk, or has refused to go there."""
         while self._changed.is_set() or self._busy:
-            self._done = trio.Event()
             await self._done.wait()
 
     async def run(self) -> None:
@@ -56,4 +55,5 @@ class Saving:
                 else:
                     self._saved, trouble = record, ""
             self._busy = False
-            self._done.set()
+            done, self._done = self._done, trio.Event()
+            done.set()

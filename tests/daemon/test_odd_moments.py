@@ -18,6 +18,7 @@ from bhyved.core.units import Duration, Limit
 from bhyved.core.values import GuestName, Pattern, Text
 from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Ran
+from bhyved.daemon.saving import Saving
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
 from tests.daemon.guestkit import Lab, guest, lab
 
@@ -344,3 +345,22 @@ async def test_a_guest_that_never_becomes_ready_is_required_in_vain_and_followed
         assert it.machine("after").times("spawn") == pytest.approx([120], abs=0.1)
         assert it.status("needs").phase is Phase.WAITING
         assert it.status("db").phase is Phase.UP
+
+
+async def test_everybody_who_waits_for_a_record_is_told(autojump_clock: trio.abc.Clock) -> None:
+    """The end of a run and the end of the daemon may wait for the same one."""
+
+    class Slow(FakeVault):
+        async def save(self, name: str, record: VmRecord) -> None:
+            await trio.sleep(1)
+            await super().save(name, record)
+
+    saving = Saving(Slow(), "web1", lambda event, reason: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(saving.run)
+        saving.put(VmRecord())
+        with trio.fail_after(10):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(saving.done)
+                waiting.start_soon(saving.done)
+        nursery.cancel_scope.cancel()
