@@ -1,6 +1,7 @@
 """The table of vmctl's verbs. Parsing, help, shell completion and the test of the man page all draw from it.
 
-To add a verb: a `Verb` here, its function in a module of `bhyved.ctl`, and its section in vmctl(8). Nothing is imported until it runs.
+To add a verb: a `Verb` here, its function in a module of `bhyved.ctl`, its section in vmctl(8), and `python etc/completion/write.py`.
+Nothing is imported until it runs.
 """
 
 from __future__ import annotations
