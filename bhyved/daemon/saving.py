@@ -11,7 +11,6 @@ from bhyved.core.errors import HostError
 from bhyved.core.status import VmRecord
 from bhyved.daemon.ports import Vault
 
-
 AGAIN_S = 30.0  # a full disk tells nobody when it has room again
 
 

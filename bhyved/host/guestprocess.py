@@ -32,8 +32,8 @@ class GuestProcess:
         self._count = 0  # of the processes so far
 
     def begins(self, stage: Stage, trace: Trace | None, *, keeper: int | None = None) -> None:
-        """There is a process, or may be: `keeper` is our child, or it is a daemon's before us."""
-        self.stage, self.trace, self._keeper = stage, trace, keeper
+        """There is a process, or may be: `keeper` is our child, or it is one that we know already, or a daemon's before us."""
+        self.stage, self.trace, self._keeper = stage, trace, self._keeper if keeper is None else keeper
         self.pid, self.is_over, self._kill_asked, self._heard = None, False, False, b""
         self._count += 1
 

@@ -58,6 +58,20 @@ async def test_no_zombie_stays(machine: GuestMachine) -> None:
         os.kill(keeper, 0)
 
 
+async def test_a_keeper_is_reaped_by_whoever_drives_the_guest_at_its_end(host: OneHost, machine: GuestMachine) -> None:
+    """A driver that met a bug is replaced by another, in the same process: the keeper is still its child."""
+    await start(machine, guest())
+    await until_pid(host)
+    assert machine.find() is not None
+    keeper = machine._process._keeper
+    await machine.kill()
+    await end_of(machine)
+
+    assert keeper is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(keeper, 0)
+
+
 async def test_the_pid_is_told_once(host: OneHost, machine: GuestMachine) -> None:
     """`started` is called one time, with the pid of bhyve and not of its keeper."""
     told: list[int] = []
@@ -282,6 +296,7 @@ async def test_a_signal_is_for_the_run_that_it_was_meant_for(host: OneHost, mach
     await start(machine, guest())
     pid = await until_pid(host)
     process, sent = machine._process, []
+    keeper, process._keeper = process._keeper, None
 
     async def next_run(max_age_s: float = 0.0) -> Seen:
         await trio.lowlevel.checkpoint()
@@ -296,7 +311,8 @@ async def test_a_signal_is_for_the_run_that_it_was_meant_for(host: OneHost, mach
 
     assert sent == []
     monkeypatch.undo()
-    os.kill(pid, signal.SIGKILL)
+    process._keeper = keeper
+    await machine.kill()
     await end_of(machine)
 
 
