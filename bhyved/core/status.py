@@ -114,6 +114,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     slots: dict[str, str] = {}
     macs: dict[str, str] = {}
     console_bytes: int = 0
+    ready_run: str = ""  # the run whose readiness has been told
 
 
 RECORD_VERSION = 1

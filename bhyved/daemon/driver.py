@@ -307,6 +307,10 @@ class VmDriver:
         for warning in prepared.warnings:
             self._chronicle.tell("warning", warning)
         self._record = msgspec.structs.replace(self._record, slots=dict(prepared.slots), macs=dict(prepared.macs))
+        if self.life.first_run:
+            # By now it is, as a rule. A guest that runs and whose record says that it is wished down is stopped by the next daemon.
+            with trio.move_on_after(SAVE_S):
+                await self._saving.done()
         await self._around.consoles.ready(self.name)
         self._around.consoles.mark(self.name, "boot", f"run {run.id} by {run.by}", run=run.id)
         run.console_since = next(iter(self._around.consoles.settle(self.name).values()), 0)
@@ -500,8 +504,11 @@ class VmDriver:
             run.ready = True
             self.publish()
             self._turns.stir()
-            self._chronicle.tell("ready")
-            self._start(self._hook, "ready", self.status)
+            if self._record.ready_run != run.id:  # else an earlier daemon has told it: nobody is to be told twice
+                self._record = msgspec.structs.replace(self._record, ready_run=run.id)
+                self._keep()
+                self._chronicle.tell("ready")
+                self._start(self._hook, "ready", self.status)
             self._watch_health(run)
 
     # --- health --------------------------------------------------------------------------------------------------------------

@@ -190,3 +190,21 @@ def test_a_hanging_pre_stop_hook_does_not_keep_a_guest_up(tmp_path: Path) -> Non
 
     assert 0.9 < took_s < 60
     assert kinds == ["poweroff"]
+
+
+def test_a_guest_that_is_taken_up_has_no_second_start(tmp_path: Path, hook: Path) -> None:
+    """The next daemon runs no hook for what was there before it; a crash that happened meanwhile is told."""
+    told = tmp_path / "told"
+    more = hooks([str(hook), str(told)], *MOMENTS) + '[restart]\nbackoff = "1h"\nbackoff-max = "1h"\n'
+    with running({"web1": sim(f"{LOGIN} wait", more=more), "falls": sim(f"{LOGIN} sleep 3s; triple-fault", more=more)}) as lab:
+        for name in ("web1", "falls"):
+            until_event(lab, "hook", name, hook="ready")
+        lab.kill_daemon()
+        before = heard(told)
+        while lab.bhyves("falls"):
+            time.sleep(0.1)  # no daemon is there to tell
+        lab.start()
+        until_event(lab, "hook", "falls", hook="crash")
+        lab.until(lambda rows: rows["web1"]["ready"], "ready")
+
+    assert [(each["story"]["vm"], each["story"]["hook"]) for each in heard(told)[len(before) :]] == [("falls", "crash")]
