@@ -69,7 +69,7 @@ install:
 	for file in etc/template.d/*.toml; do install -m 644 $$file $(DESTDIR)$(PREFIX)/etc/bhyved/template.d/`basename $$file`.sample || exit 1; done
 	install -m 644 etc/newsyslog.d/bhyved.conf $(DESTDIR)$(PREFIX)/etc/newsyslog.conf.d/bhyved.conf.sample
 	install -m 644 etc/devfs.rules.sample $(DESTDIR)$(PREFIX)/share/examples/bhyved
-	cp -R etc/prometheus etc/grafana $(DESTDIR)$(PREFIX)/share/examples/bhyved
+	cp -R etc/prometheus etc/grafana etc/examples/hooks $(DESTDIR)$(PREFIX)/share/examples/bhyved
 	for page in docs/man/*.5; do install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man5 || exit 1; done
 	for page in docs/man/*.8; do install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man8 || exit 1; done
 
