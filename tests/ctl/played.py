@@ -102,12 +102,12 @@ class PlayedDaemon:
                 while b"\n" in buffer:
                     line, _, buffer = buffer.partition(b"\n")
                     if not self._answer(client, json.loads(line), buffer):
-                        _close(client)
                         return
         except OSError:
             pass  # it was closed: by us, or by a client that has seen enough
         except BaseException as error:
             self.problems.append(error)
+        finally:
             _close(client)
 
     def _answer(self, client: socket.socket, request: Params, rest: bytes) -> bool:
