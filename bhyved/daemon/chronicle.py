@@ -43,8 +43,10 @@ class Chronicle:
         console = hub.tail(runs.CONSOLE_LINES, of_run=True) if hub is not None else ""
         record = runs.record(run, end, last, uptime_s=uptime_s, decision=decision, stderr=outcome.stderr, console=console)
         self._around.journal.add_run(record)
-        facts = {"kind": str(end.kind), "status": last.status, "signal": last.signal, "uptime_s": round(uptime_s, 3)}
-        self.tell("ended", end.text, **facts, decision=decision, run=run.id)
+        uptime_s = round(uptime_s, 3)
+        self.tell(
+            "ended", end.text, kind=end.kind, status=last.status, signal=last.signal, uptime_s=uptime_s, decision=decision, run=run.id
+        )
 
     def start_failed(self, run: Run, end: Exit, stderr: str = "") -> None:
         """A start that never became a run has a line in the history too: one, however often it is tried again."""
