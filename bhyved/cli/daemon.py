@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return lab(words[1:])
     asked = _parser().parse_args(words)
+    if asked.command == "selftest":
+        from bhyved.cli.selftest import selftest
+
+        return selftest(asked.config)
     if asked.check or asked.command == "check":
         return _check(asked.config)
     return _serve(asked.config, stop_all=asked.stop_all)
@@ -43,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stop-all", action="store_true", help="take up what runs, stop it in order, and exit")
     parser.add_argument("--version", action="version", version=f"bhyved {bhyved.__version__}")
     parser.add_argument(
-        "command", nargs="?", choices=("check", "lab"), help="check: as -n; lab: a stand-in host to try things out (bhyved lab --help)"
+        "command",
+        nargs="?",
+        choices=("check", "lab", "selftest"),
+        help="check: as -n; lab: a stand-in host to try things out (bhyved lab --help); selftest: does this host do what bhyved needs?",
     )
     return parser
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bhyved.core.assigned import nmdm_path
 from bhyved.core.devices import Serial
+from bhyved.core.selfcheck import GUEST
 from bhyved.host import configfiles
 from bhyved.lab import ask
 from bhyved.lab.nmdm import Relay
@@ -127,7 +128,8 @@ class LabHost:
         return "Invalid argument"
 
     def _wanted(self) -> Iterator[str]:
-        """The pairs of all configured guests; of a guest whose file is broken, that of its first port."""
+        """The pairs of all configured guests, and of the selftest's; of a guest whose file is broken, that of its first port."""
+        yield f"-{GUEST}.1"
         found = configfiles.read(str(self._root / "etc" / "bhyved.toml"))
         for guest in found.files.guests:
             spec = found.loaded.vms.get(guest)

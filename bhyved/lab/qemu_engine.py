@@ -1,7 +1,7 @@
 """The qemu engine under the stand-in bhyve: what `qemu.QemuGuest` does, as an `Engine`.
 
 What it boots: the kernel of `lab.kernel` (or the one that grub was told to load), else the guest's own disks, if one of them can boot,
-else the 512-byte guest, on a disk that the lab keeps for it.
+else a bootrom that is no firmware, else the 512-byte guest, on a disk that the lab keeps for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bhyved.lab.engine import Engine
 from bhyved.lab.freebsd import BHYVE_ERROR, Refusal, Settings
 from bhyved.lab.qemu import QemuGuest
 from bhyved.lab.qemu_devices import RefusedError, Surroundings, pci_devices
-from bhyved.lab.qemu_machine import Payload
+from bhyved.lab.qemu_machine import ROM_BYTES, Payload, has_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ class QemuEngine(Engine):
         self._tpm = tree.get("tpm.path") if tree.get("tpm.type") == "swtpm" else None
         config = tree.flat()
         payload = _payload(knobs, loaded)
-        if payload is not None or not _can_boot(config):
+        can_boot = _can_boot(config)
+        if payload is not None or not can_boot:
             for name in _FIRMWARE:
                 config.pop(name, None)
-        if payload is None and not _can_boot(config):
+        if payload is None and not can_boot:
             config |= {f"{_LAB_DISK}.device": "virtio-blk", f"{_LAB_DISK}.path": _lab_disk(root, board.vm), f"{_LAB_DISK}.bootindex": "0"}
         around = Surroundings(
             vm=board.vm,
@@ -130,7 +131,10 @@ def _payload(knobs: Knobs, loaded: dict[str, str]) -> Payload | None:
 
 
 def _can_boot(config: dict[str, str]) -> bool:
-    """A CD, or a disk whose first sector says so, as a GPT's does too."""
+    """A CD, or a disk whose first sector says so, as a GPT's does too; or a small bootrom that is a program of its own."""
+    bootrom = config.get("bootrom") or config.get("lpc.bootrom")
+    if bootrom is not None and os.path.getsize(bootrom) < ROM_BYTES and has_code(bootrom):
+        return True
     for device in pci_devices(config):
         for options in (device.options, *device.below("port").values()):
             path = options.get("path", "")

@@ -15,7 +15,8 @@ from bhyved.lab.qemu_devices import RefusedError, Surroundings, device_arguments
 
 QEMU = "qemu-system-x86_64"
 _TRUE = frozenset({"true", "on", "yes", "1"})
-_ROM_BYTES = 1 << 20  # real UEFI images are larger; what is smaller stands for one
+ROM_BYTES = 1 << 20  # real UEFI images are larger; what is smaller stands for one
+_RESET_VECTOR_BYTES = 16  # before the end, where an x86 CPU begins
 _VOLUME_MAGIC = (0x28, b"_FVH")  # where a UEFI firmware volume, thus a variable store, carries its signature
 _OVMF = (  # code and variable template, as Debian, Fedora and Arch name them
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -90,7 +91,7 @@ def _firmware(config: Mapping[str, str]) -> list[str]:
     if bootrom is None or "CSM" in Path(bootrom).name.upper():
         return []
     code, template = bootrom, None
-    if os.path.getsize(bootrom) < _ROM_BYTES:
+    if os.path.getsize(bootrom) < ROM_BYTES and not has_code(bootrom):
         code, template = _ovmf()
     argv = ["-drive", _pflash(0, code, read_only=True)]
     variables = config.get("bootvars") or config.get("lpc.bootvars")
@@ -99,6 +100,13 @@ def _firmware(config: Mapping[str, str]) -> list[str]:
             shutil.copyfile(template, variables)  # a placeholder beside a placeholder: give it a real store to keep
         argv += ["-drive", _pflash(1, variables, read_only=False)]
     return argv
+
+
+def has_code(bootrom: str) -> bool:
+    """Whether a CPU would find anything at its reset vector: the lab's placeholders are empty."""
+    with open(bootrom, "rb") as rom:
+        rom.seek(-_RESET_VECTOR_BYTES, os.SEEK_END)
+        return any(rom.read(_RESET_VECTOR_BYTES))
 
 
 def _pflash(unit: int, path: str, *, read_only: bool) -> str:

@@ -252,7 +252,7 @@ def test_a_flood_arrives_whole(lab: Lab) -> None:
 
 
 def test_all_configured_ports_get_a_pair(lab: Lab) -> None:
-    """kldload makes a pair for every nmdm port of every guest, and for com1 of one whose file is broken."""
+    """kldload makes a pair for every nmdm port of every guest, and for com1 of one whose file is broken; and one for the selftest."""
     guests = lab.root / "etc" / "vm.d"
     (guests / "db1.toml").write_text('[[serial]]\n[[serial]]\nport = "com2"\nmode = "external"\n[[serial]]\nport = "com3"\nmode = "tcp"\n')
     with (guests / "db1.toml").open("a") as file:
@@ -264,6 +264,7 @@ def test_all_configured_ports_get_a_pair(lab: Lab) -> None:
 
     assert lab.run("kldstat", "-q", "-m", "nmdm").returncode == 0
     assert sorted(path.name for path in (lab.root / "dev").glob("nmdm*B")) == [
+        "nmdm-bhyved-selftest.1B",
         "nmdm-broken.1B",
         "nmdm-db1.1B",
         "nmdm-db1.2B",

@@ -1,0 +1,72 @@
+"""Every check, one after another: each bounded in time, none able to stop the others."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+import trio
+
+import bhyved
+from bhyved.core.errors import HostError
+from bhyved.core.selfcheck import GUEST, Found, Verdict
+from bhyved.core.spec import Paths
+from bhyved.host.durable import why
+from bhyved.host.selftest import consoles, guests, processes, taps
+from bhyved.host.selftest.bench import Bench, Check, NotHere, Wrong
+from bhyved.host.toolbox import Tools
+
+CHECKS: dict[str, tuple[Check, ...]] = processes.CHECKS | consoles.CHECKS | taps.CHECKS | guests.CHECKS
+LIMIT_S = 20.0  # a check; the slowest takes a second
+_VERSIONS = (("kern.osrelease", "release"), ("hw.machine_arch", "machine"), ("hw.model", "processor"))
+
+
+def run(paths: Paths, tell: Callable[[Found], None]) -> tuple[dict[str, str], list[Found]]:
+    """What the host is, and what was found; `tell` hears of each check when it is done. Raises HostError where nothing can be tried."""
+    tools = Tools(bin=tuple(map(str, paths.bin)))
+    return trio.run(_run, Bench(paths, tools), tell)
+
+
+async def _run(bench: Bench, tell: Callable[[Found], None]) -> tuple[dict[str, str], list[Found]]:
+    found: list[Found] = []
+    if GUEST in (await bench.processes.look_soon()).guests:
+        raise HostError(f"a guest {GUEST} runs: is there another selftest?")
+    host = await _host(bench)
+    try:
+        for about, checks in CHECKS.items():
+            for check in checks:
+                found.append(await _tried(bench, about, check))
+                tell(found[-1])
+    finally:
+        with trio.CancelScope(shield=True):
+            await bench.clear()
+    return host, found
+
+
+async def _tried(bench: Bench, about: str, check: Check) -> Found:
+    began = time.monotonic()
+
+    def so(verdict: Verdict, saw: str) -> Found:
+        one_line = " ".join("".join(c if c.isprintable() else " " for c in saw).split())
+        return Found(title=check.title, about=about, verdict=verdict, saw=one_line, seconds=time.monotonic() - began)
+
+    try:
+        with trio.fail_after(LIMIT_S):
+            return so("ok", await check.try_it(bench))
+    except NotHere as missing:
+        return so("skipped", str(missing))
+    except (Wrong, HostError) as wrong:
+        return so("failed", str(wrong))
+    except trio.TooSlowError:
+        return so("failed", f"it took longer than {LIMIT_S:g} s")
+    except OSError as error:
+        return so("failed", f"{error.filename or 'a system call'}: {why(error)}")
+
+
+async def _host(bench: Bench) -> dict[str, str]:
+    facts = {"bhyved": bhyved.__version__, "python": platform.python_version(), "trio": trio.__version__}
+    for name, word in _VERSIONS:
+        result = await bench.tool("sysctl", "-n", name)
+        facts[word] = result.text.strip() or "unknown"
+    return facts | {"system": f"{sys.platform}, uid {os.geteuid()}"}
