@@ -47,6 +47,7 @@ from bhyved.daemon.guests import Guests
 
 _log = structlog.get_logger()
 
+FEW = 8  # guests asked in one piece: a few milliseconds
 INTERNAL = Answer(False, "internal-error", "an internal error of bhyved, which is in its log")
 
 
@@ -75,29 +76,29 @@ class GuestMethods:
     # --- asking --------------------------------------------------------------------------------------------------------------
 
     async def _start(self, caller: Access, params: StartParams) -> Answers:
-        return self._ask(caller, params, lambda by: Start(by=by, install=params.install))
+        return await self._ask(caller, params, lambda by: Start(by=by, install=params.install))
 
     async def _stop(self, caller: Access, params: StopParams) -> Answers:
-        return self._ask(caller, params, lambda by: Stop(by=by, force=params.force, timeout_s=params.timeout))
+        return await self._ask(caller, params, lambda by: Stop(by=by, force=params.force, timeout_s=params.timeout))
 
     async def _restart(self, caller: Access, params: OfGuests) -> Answers:
-        return self._ask(caller, params, lambda by: Restart(by=by))
+        return await self._ask(caller, params, lambda by: Restart(by=by))
 
     async def _reset(self, caller: Access, params: OfGuests) -> Answers:
-        return self._ask(caller, params, lambda by: Reset(by=by))
+        return await self._ask(caller, params, lambda by: Reset(by=by))
 
     async def _poweroff(self, caller: Access, params: OfGuests) -> Answers:
-        return self._ask(caller, params, lambda by: Poweroff(by=by))
+        return await self._ask(caller, params, lambda by: Poweroff(by=by))
 
     async def _release(self, caller: Access, params: OfGuests) -> Answers:
-        return self._ask(caller, params, lambda by: Release(by=by))
+        return await self._ask(caller, params, lambda by: Release(by=by))
 
     async def _hold(self, caller: Access, params: HoldParams) -> Answers:
         now = self._guests.utc()
         until = None if params.for_ is None else now + timedelta(seconds=params.for_)
-        return self._ask(caller, params, lambda by: SetHold(hold=Hold(by=by, reason=params.reason, since_at=now, until_at=until)))
+        return await self._ask(caller, params, lambda by: SetHold(hold=Hold(by=by, reason=params.reason, since_at=now, until_at=until)))
 
-    def _ask(self, caller: Access, params: OfGuests, wish: Callable[[str], Wish]) -> Answers:
+    async def _ask(self, caller: Access, params: OfGuests, wish: Callable[[str], Wish]) -> Answers:
         """One wish to each guest. A guest's trouble is its own answer, never the others'."""
         answers = []
         for name in self._names(caller, params):
@@ -105,10 +106,14 @@ class GuestMethods:
             if answer is None:
                 try:
                     answer = self._guests.submit(name, wish(caller.peer.name))
+                except KeyError:  # forgotten while the ones before it were asked
+                    answer = _forgotten(name)
                 except Exception:
                     _log.exception("internal error", vm=name)
                     answer = INTERNAL
             answers.append(self._told(name, answer, run))
+            if len(answers) % FEW == 0:
+                await trio.lowlevel.checkpoint()
         return Answers(answers=answers)
 
     async def _nmi(self, caller: Access, params: OfGuests) -> Answers:
@@ -119,8 +124,7 @@ class GuestMethods:
                 try:
                     answer = await self._guests.nmi(name)
                 except KeyError:  # forgotten while the ones before it were asked
-                    fault = no_such_guest(name)
-                    answer = Answer(False, fault.code, fault.text)
+                    answer = _forgotten(name)
             answers.append(self._told(name, answer, run))
         return Answers(answers=answers)
 
@@ -233,6 +237,11 @@ class GuestMethods:
         except KeyError:
             raise no_such_guest(name) from None
         return tuple(Change(each.key, without_secrets(each.old), without_secrets(each.new), each.effect) for each in changes)
+
+
+def _forgotten(name: str) -> Answer:
+    fault = no_such_guest(name)
+    return Answer(False, fault.code, fault.text)
 
 
 def without_secrets(value: Any) -> Any:

@@ -104,6 +104,7 @@ class GuestMachine:
         problem = self._site.ledgers.problem(self._name)
         if problem is not None and problem.fatal:
             raise problem
+        await self._site.crowd.pass_through()
         make_directory(self._directory, 0o700)
         self._let_go()
         await self._refuse_held()
@@ -197,6 +198,7 @@ class GuestMachine:
         look()
         if self._watch is not None:
             await self._watch.wait_end(hear)
+            await self._site.crowd.pass_through()
         look()
         await self._outlive_fifo()
         self._process.ends()
@@ -261,6 +263,7 @@ class GuestMachine:
 
     async def clean(self, *, final: bool) -> None:
         """See `daemon.ports.Machine.clean`. What an immediate restart keeps is in the ledger, and its `prepare` deals with it."""
+        await self._site.crowd.pass_through()
         self._let_go()
         ledger = self._ledger
         if ledger is None and self._process.stage is Stage.PREPARING:
@@ -273,6 +276,7 @@ class GuestMachine:
         if final:
             with self._at_work() as alive:
                 await self._site.vmm.destroy(self._name, pass_fd=alive)
+                await self._site.crowd.pass_through()
                 if ledger is not None:  # else it is lost: taps without one are found when a daemon starts
                     await self._give_back(ledger, alive)
             self._liveness.remove()

@@ -53,6 +53,7 @@ class Preparation:
         if not after_own:
             await self._refuse_others()
         found = await self._look_at_files()
+        await self._site.crowd.pass_through()
         assigned, wanted = self._claim(found)
         await self._site.vmm.destroy(self._name, pass_fd=self._alive)
         taps = await self._make_taps(wanted)
@@ -61,6 +62,7 @@ class Preparation:
             unlink_socket(path)
         if assigned.tpm_socket:
             await self._start_swtpm()
+        await self._site.crowd.pass_through()
         loader = self._write_files(assigned)
         prepared = Prepared(taps=taps, vnc=assigned.vnc, slots=assigned.slots, macs=assigned.macs, warnings=found.warnings)
         return Ready(prepared, loader)

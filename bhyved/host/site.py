@@ -1,8 +1,9 @@
 """Where everything of this host is, and the tools to act on it: what `host.freebsd` makes once and every guest's machine uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bhyved.core.assigned import Target
+from bhyved.host.crowd import Crowd
 from bhyved.host.ledger import Ledgers
 from bhyved.host.processes import Processes
 from bhyved.host.tap import Taps
@@ -25,6 +26,7 @@ class Site:
     taps: Taps
     processes: Processes
     ledgers: Ledgers
+    crowd: Crowd = field(default_factory=Crowd)
 
     def directory(self, name: str) -> str:
         """A guest's volatile files; 0700."""
