@@ -123,7 +123,7 @@ def up(life: Life, event: Up, now: float) -> Answer:
 
 def ended(life: Life, event: Ended, now: float) -> Answer:
     """PREPARING (as `loader_ended`), STARTING, UP: nobody asked for it, so policy decides."""
-    end = event.end if life.blame is None else life.blame
+    end = event.end if life.blame is None or now > life.blame_until else life.blame
     life.install = life.install and end.kind in (ExitKind.START_ERROR, ExitKind.CONFIG_ERROR)  # any other end is the end of a run
     if life.verdict is not None:
         return life.enter_cleaning(life.verdict, now)

@@ -70,6 +70,7 @@ class Life:
         self.give_up_at: float | None = None  # set when the first SIGKILL has been sent
         self.forced = False  # the power of this run was cut
         self.blame: Exit | None = None  # why we ended the run ourselves, when nobody had asked
+        self.blame_until = 0.0  # a run that lives longer has not ended for it
         self.reset_by = ""
         self.reset_until = 0.0  # a reboot up to here is the operator's reset
 

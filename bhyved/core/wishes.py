@@ -31,6 +31,7 @@ from bhyved.core.ladder import Ladder
 from bhyved.core.life import Life, held_text
 from bhyved.core.status import Desired, Phase
 
+BLAME_S = 30.0  # for a remedy: when --force-reset does nothing, SIGKILL follows; an end later than this is the guest's own
 RESET_S = 10.0  # --force-reset ends the run at once; a reboot later than this is the guest's own
 
 # --- start and restart ----------------------------------------------------------------------------------------------------------
@@ -240,10 +241,10 @@ def poweroff(life: Life, event: Poweroff, now: float) -> Answer:
 def reset(life: Life, event: Reset, now: float) -> Answer:
     """UP: the reboot that follows at once is the operator's and counts nowhere; one that is a remedy counts as the crash it cures."""
     if event.blame:
-        life.blame = Exit(kind=ExitKind.ERROR, text=event.blame)
+        life.blame, life.blame_until = Exit(kind=ExitKind.ERROR, text=event.blame), now + BLAME_S
         life.actions.append(FORCE_RESET)
         return ACCEPTED
-    life.reset_by, life.reset_until = event.by, now + RESET_S
+    life.reset_by, life.reset_until, life.blame = event.by, now + RESET_S, None
     life.actions.append(FORCE_RESET)
     return ACCEPTED
 

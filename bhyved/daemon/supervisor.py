@@ -15,7 +15,7 @@ from bhyved.core import hostend, macs, order, slots
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
-from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Restart, Start, Stop, Turn, Wish
+from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Poweroff, Restart, Start, Stop, Turn, Wish
 from bhyved.core.plan import Plan
 from bhyved.core.plan import plan as lay_out
 from bhyved.core.reload import Change, ReloadPlan
@@ -47,7 +47,7 @@ class Supervisor:
     def __init__(
         self, around: Around, files: Files, about: About, loaded: Loaded, *, broken: Mapping[str, str], records: Mapping[str, VmRecord]
     ) -> None:
-        self._around, self._files, self._records = around, files, records
+        self._around, self._files, self._records = around, files, dict(records)
         self.about = about
         self.on_reload: Callable[[DaemonSpec], None] = lambda spec: None  # for what the app has made
         self._broken = dict(broken)
@@ -205,7 +205,7 @@ class Supervisor:
             return SHUTTING_DOWN
         if self._draining.refusal is not None and isinstance(wish, Start | Restart):
             return self._draining.refusal
-        if driver.broken and isinstance(wish, Start | Restart | Stop):
+        if driver.broken and isinstance(wish, Start | Restart | Stop | Poweroff):
             driver = self._drive_again(name)
         driver.look()
         try:
@@ -321,6 +321,7 @@ class Supervisor:
     async def _forget(self, name: str) -> None:
         self._scopes[name].cancel()
         del self._drivers[name], self._scopes[name]
+        self._records.pop(name, None)
         self._around.board.remove(name)
         self._around.consoles.close(name)
         with contextlib.suppress(HostError):

@@ -802,6 +802,23 @@ def test_a_stop_of_a_held_guest_that_left_something_cleans_up() -> None:
     assert guest.phase is Phase.DOWN
 
 
+def test_the_blame_for_a_reset_that_came_to_nothing_is_forgotten() -> None:
+    """A guest that was to be reset for its health, lives on and is shut down from inside an hour later has not crashed."""
+    guest = Guest().run()
+    guest.tell(Reset(by="its health probes", blame="tcp, ping failed 3 times in a row"))
+    guest.after(3600, Ended(end("poweroff"), 3600.0), Cleaned())
+    assert (guest.phase, guest.life.reason) == (Phase.DOWN, "the guest powered off")
+
+
+def test_a_persons_reset_takes_the_place_of_a_remedy() -> None:
+    """Nobody is to blame for it."""
+    guest = Guest().run()
+    guest.tell(Reset(by="its health probes", blame="tcp failed"), Reset(by="bob"))
+    guest.after(1, Ended(end("reboot"), 1.0))
+    assert guest.life.book.crashes == ()
+    assert guest.life.decision == "starting again: reset by bob"
+
+
 def test_over_what_the_kernel_holds_nothing_is_started() -> None:
     """A node or a tap: whoever stops the guest has the cleaning tried again, and may start it when that succeeds."""
     for stuck in (

@@ -1,5 +1,7 @@
 """What comes at an odd moment, in virtual time: a late hook, a file that has gone, a reload in a drain, a kill between two steps."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 import trio
@@ -9,7 +11,7 @@ from bhyved.core.boot import Boot
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
-from bhyved.core.lifecycle import Restart
+from bhyved.core.lifecycle import Poweroff, Restart
 from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
 from bhyved.core.spec import Restart as RestartSpec
 from bhyved.core.spec import Stop as StopSpec
@@ -364,3 +366,68 @@ async def test_everybody_who_waits_for_a_record_is_told(autojump_clock: trio.abc
                 waiting.start_soon(saving.done)
                 waiting.start_soon(saving.done)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_wish_is_on_disk_before_its_guest_runs(autojump_clock: trio.abc.Clock) -> None:
+    """Else a daemon that is killed just then leaves a guest that runs and is wished down: the next one would stop it."""
+    vault = FakeVault()
+    async with lab(guest(), vault=vault) as it:
+        it.start()
+        await it.phase(Phase.UP)
+        it.stop()
+        await it.phase(Phase.DOWN)
+        save, spawn = vault.save, it.machine().spawn_bhyve
+        desired = []
+
+        async def slowly(name: str, record: VmRecord) -> None:
+            await trio.sleep(0.5)
+            await save(name, record)
+
+        def spawned(consoles: Sequence[int] = ()) -> None:
+            desired.append(vault.records["web1"].desired)
+            spawn(consoles)
+
+        vault.save = slowly  # type: ignore[method-assign]
+        it.machine().spawn_bhyve = spawned  # type: ignore[method-assign]
+        it.start()
+        await it.phase(Phase.UP)
+
+        assert desired == [Desired.UP]
+
+
+async def test_a_guest_that_was_forgotten_and_comes_back_is_new(autojump_clock: trio.abc.Clock) -> None:
+    """What was wished of it before it was pruned is of no concern any more."""
+    vault = FakeVault()
+    async with lab(guest(autostart=True), vault=vault) as it:
+        await it.phase(Phase.UP)
+        it.stop()
+        await it.phase(Phase.DOWN)
+        await trio.testing.wait_all_tasks_blocked()
+    async with lab(guest(autostart=True), vault=vault, daemon=FAST) as it:
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.status().phase is Phase.DOWN
+        it.files.loaded = Loaded(daemon=FAST, vms={})
+        await it.guests.reload(plan_only=False, prune=True, by="alice")
+        while it.guests.names():
+            await it.guests.board.wait_newer(it.guests.board.generation)
+        it.files.loaded = Loaded(daemon=FAST, vms={"web1": guest(autostart=True)})
+        await it.guests.reload(plan_only=False, prune=False, by="alice")
+
+        await it.phase(Phase.UP)
+
+
+async def test_power_can_be_cut_behind_a_bug(autojump_clock: trio.abc.Clock) -> None:
+    """A fresh driver takes the guest up and does it."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase(Phase.UP)
+        it.machine().press = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        it.stop()
+        await it.phase(Phase.HELD)
+        del it.machine().press
+        it.machine().found = found(guest())
+        assert it.guests.submit("web1", Poweroff(by="alice")).ok
+        await trio.testing.wait_all_tasks_blocked()
+        await it.phase(Phase.DOWN)
+
+        assert "force poweroff" in it.machine().did
+        assert it.machine().did[-1] == "clean all"
