@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def check(asked: Asked) -> int:
     told = _from_daemon(asked, "config.check")
     if told is None:
-        loaded = _read(asked)
+        loaded = read_files(asked)
         told = {"problems": [str(problem) for problem in loaded.problems], "warnings": [str(warning) for warning in loaded.warnings]}
         told["guests"] = len(loaded.vms)
     problems = told["problems"]
@@ -44,6 +44,8 @@ def check(asked: Asked) -> int:
 
 def plan(asked: Asked) -> int:
     whole = [key for key in ("boot", "shutdown") if asked.has(key)]
+    if not whole and asked.names in (["boot"], ["shutdown"]):  # the host's, as one would say it
+        whole, asked.names = asked.names, []
     if len(whole) > 1 or bool(whole) == bool(asked.names):
         raise Failure(USAGE, "plan: give the names of guests, or --boot, or --shutdown (vmctl plan --help)")
     if whole:
@@ -84,14 +86,14 @@ def _from_daemon(asked: Asked, method: str, **params: object) -> dict[str, Any] 
         return None
 
 
-def _read(asked: Asked) -> Loaded:
+def read_files(asked: Asked) -> Loaded:
     from bhyved.host import configfiles
 
     return configfiles.read(asked.text("config") or configfiles.MAIN).loaded
 
 
 def _sound(asked: Asked) -> Loaded:
-    loaded = _read(asked)
+    loaded = read_files(asked)
     if loaded.daemon is None:
         lines = tuple(one_line(str(problem)) for problem in loaded.problems)
         raise Failure(CONFIG, "the main file cannot be used", lines=lines)

@@ -465,6 +465,7 @@ def test_plan_asks_the_daemon(vmctl: Vmctl) -> None:
         assert (ran.out, ran.err) == ("# a\n", "this host refuses it: too new\n")
         assert daemon.params("vm.plan") == [{"name": "a", "release": "14", "arch": "arm64", "install": True}]
         assert vmctl(daemon, "plan", "--boot").out == vmctl(daemon, "plan", "--shutdown").out == "agenda\n"
+        assert vmctl(daemon, "plan", "boot").out == vmctl(daemon, "plan", "shutdown").out == "agenda\n"
         assert vmctl(daemon, "plan", "a", "--boot").status == vmctl(daemon, "plan").status == 64
 
 
