@@ -28,13 +28,16 @@ class Access:
 
     def may(self, right: Right, name: str = "") -> bool:
         """Whether the peer has a right over a guest; without a name, or for a guest that is no longer there, over all of them."""
-        owned = bool(name) and self._owns(name)
-        return right in rights.over_guest(self.role, owned=owned)
+        if right in rights.over_guest(self.role, owned=False):
+            return True  # whoever owns it
+        return bool(name) and self._owns(name) and right in rights.over_guest(self.role, owned=True)
 
     def guests(self, right: Right) -> list[str]:
         """The guests over which the peer has a right."""
-        role = self.role
-        return [name for name in self._guests.names() if right in rights.over_guest(role, owned=self._owns(name))]
+        names, role = self._guests.names(), self.role
+        if right in rights.over_guest(role, owned=False):
+            return names
+        return [name for name in names if right in rights.over_guest(role, owned=self._owns(name))]
 
     def visible(self, names: tuple[str, ...]) -> set[str]:
         """The named guests; without names, all that the peer may see. Raises Fault for one that it may not."""
@@ -56,7 +59,7 @@ class Access:
 
     def refusal(self, right: Right, name: str) -> Fault | None:
         """Why the peer may not do this to that guest; None: it may. One that it may not see sounds like one that is not there."""
-        if name not in self._guests.names() or not self.may(Right.READ, name):
+        if self._guests.board.get(name) is None or not self.may(Right.READ, name):
             return no_such_guest(name)
         return None if self.may(right, name) else self._not_permitted(right, ("the guest's owner",), to=f" to {name}")
 
