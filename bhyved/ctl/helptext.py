@@ -12,7 +12,7 @@ _GROUPS = (
     ("guests", ("list", "status", "show", "start", "stop", "restart", "reset", "poweroff", "nmi", "hold", "release")),
     ("consoles", ("console", "log")),
     ("what happened", ("why", "history", "events", "top", "web", "metrics")),
-    ("the host", ("create", "plan", "check", "reload", "drain")),
+    ("the host", ("create", "plan", "check", "doctor", "reload", "drain")),
 )
 
 

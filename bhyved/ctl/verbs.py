@@ -322,12 +322,12 @@ VERBS = (
         ),
         about=(
             "Host commands, the loader's command, the bhyve_config(5) file, and the same as a command line. Nothing is touched, and no "
-            "secret is shown. Works without a daemon too."
+            "secret is shown. Works without a daemon too. The words boot and shutdown, alone, mean the host, as the options do."
         ),
         examples=(
             ("vmctl plan web1", ""),
             ("vmctl plan web1 --release 14", "would the other host take it?"),
-            ("vmctl plan --shutdown", ""),
+            ("vmctl plan shutdown", ""),
         ),
     ),
     Verb(
@@ -337,6 +337,15 @@ VERBS = (
         options=(CONFIG,),
         about="Every problem of every file, a line each; exits 78 if there is one. Works without a daemon too.",
         examples=(("vmctl check", ""), ("vmctl check -c ./bhyved.toml", "before the files are put in place")),
+    ),
+    Verb(
+        "doctor",
+        "doctor:doctor",
+        "look over the host: what will go wrong, and how to mend it",
+        options=(CONFIG,),
+        about="Looks at modules, firmware, disks, bridges, memory and the time at shutdown. Changes nothing, needs no daemon;"
+        " exits 1 if something fails.",
+        examples=(("vmctl doctor", ""), ("vmctl doctor --json | jq '.checks[] | select(.level != \"ok\")'", "")),
     ),
     Verb(
         "create",

@@ -34,13 +34,13 @@ class Backing(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(spec: VmSpec, *, install: bool, bin: Iterable[str], vars_path: str) -> Backing:
     """Look at everything; make the copy of the firmware's variables that a new guest has yet to get. Raises HostError."""
-    disks = tuple(_disks(spec))
+    disks = tuple(disk_uses(spec))
     for drive in attached(spec, install=install):
         _readable(f"cdrom {drive.path}", drive.path)
     for share in spec.share:
         if not os.path.isdir(share.path):
             raise HostError(f"share {share.name}: {share.path} is no directory")
-    rom = _firmware(spec, bin)
+    rom = find_firmware(spec, bin)
     bootvars, warnings = _bootvars(spec, rom, vars_path)
     password = ""
     if spec.graphics is not None and spec.graphics.password_file is not None:
@@ -48,7 +48,8 @@ def look(spec: VmSpec, *, install: bool, bin: Iterable[str], vars_path: str) -> 
     return Backing(disks=disks, firmware=rom, bootvars=bootvars, vnc_password=password, warnings=warnings)
 
 
-def _disks(spec: VmSpec) -> Iterator[DiskUse]:
+def disk_uses(spec: VmSpec) -> Iterator[DiskUse]:
+    """The guest's disks as the kernel knows them. Raises HostError for one that is not there, or cannot be used as its file says."""
     seen: dict[str, str] = {}
     for disk in spec.disk:
         if disk.path is None:
@@ -99,7 +100,7 @@ def check_free(disks: Iterable[DiskUse], others: Iterable[tuple[str, Ledger]]) -
             raise HostError(f"disk {ours.path} is in use by {name}{also}; they can run together only if both say shared = true")
 
 
-def _firmware(spec: VmSpec, bin: Iterable[str]) -> str:
+def find_firmware(spec: VmSpec, bin: Iterable[str]) -> str:
     """The bootrom's path. Where the file names none, it is in `share` beside one of the directories of commands."""
     wanted = firmware(spec)
     if not wanted or spec.boot.firmware is not None:

@@ -17,7 +17,7 @@ _vmctl()
 	--config|--expect|--iso|--socket|--textfile|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
-	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events top web metrics plan check create reload drain" -- "$cur")); return ;;
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
 	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
 	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
 	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
@@ -39,6 +39,7 @@ _vmctl()
 	metrics) options="--textfile --json --socket -h --help" values="--textfile --socket" guests=no ;;
 	plan) options="--install --release --arch --boot --shutdown -c --config --json --socket -h --help" values="--release --arch -c --config --socket" guests=yes ;;
 	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
+	doctor) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --socket" guests=yes ;;
 	reload) options="--plan --prune --json --socket -h --help" values="--socket" guests=no ;;
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;

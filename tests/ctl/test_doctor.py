@@ -1,0 +1,153 @@
+"""`vmctl doctor` on a lab's host: each thing that is wrong is found, named and comes with its remedy; nothing is changed."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bhyved.host.hostlock import HostLock
+from bhyved.lab import layout, settle, state
+from tests.ctl.conftest import Ran, Vmctl
+
+BOOT = '[boot]\nloader = "uefi-csm"\n'
+
+
+class Patient:
+    """A host in a directory, and what vmctl finds there."""
+
+    def __init__(self, root: Path, vmctl: Vmctl) -> None:
+        self.root, self._vmctl = root, vmctl
+        layout.make(root)
+        layout.boot(root)
+        settle.write(root, settle.Wanted())
+
+    def guest(self, name: str, text: str) -> None:
+        (self.root / f"etc/vm.d/{name}.toml").write_text(f"{text}\n{BOOT}")
+
+    def set(self, **settings: Any) -> None:
+        path = f"{self.root}/lab/settings.json"
+        state.write(path, {**state.settings(str(self.root)), **settings})
+
+    def ask(self, *words: str) -> Ran:
+        return self._vmctl(None, "doctor", "-c", f"{self.root}/etc/bhyved.toml", *words)
+
+    def findings(self, level: str = "") -> dict[str, tuple[str, str]]:
+        """About → text and remedy, of one level."""
+        checks = json.loads(self.ask("--json").out)["checks"]
+        return {each["about"]: (each["text"], each["remedy"]) for each in checks if level in ("", each["level"])}
+
+
+@pytest.fixture
+def patient(tmp_path: Path, vmctl: Vmctl) -> Patient:
+    return Patient(tmp_path, vmctl)
+
+
+def test_a_healthy_host(patient: Patient) -> None:
+    """Everything that was looked at is named, and the exit status is 0."""
+    patient.guest("web", '[[network]]\nbridge = "bridge0"\n[order]\nneeds = ["pool:zroot"]\n')
+    ran = patient.ask()
+
+    assert (ran.status, ran.err) == (0, "")
+    assert "ok    configuration: 1 guests, no problem\n" in ran.out
+    assert "ok    host: FreeBSD 15 on amd64\n" in ran.out
+    assert "ok    bridge bridge0: is there, for web\n" in ran.out
+    assert "ok    needs: the pool zroot is there\n" in ran.out
+    assert "ok    web: nothing against it\n" in ran.out
+    assert "fail" not in ran.out
+
+
+def test_stop_timeouts_that_do_not_fit(patient: Patient) -> None:
+    """The very lines for rc.conf and sysctl.conf, with which they fit."""
+    patient.guest("web", '[stop]\ntimeout = "5m"\n')
+    text, remedy = patient.findings("warn")["host shutdown"]
+    assert text == "guests want 320 s and get 85 s: their stop timeouts are cut short"
+    assert remedy.splitlines() == [
+        "sysrc rcshutdown_timeout=355",
+        "echo kern.init_shutdown_timeout=385 >> /etc/sysctl.conf",
+        "sysctl kern.init_shutdown_timeout=385",
+    ]
+    patient.set(**{"rc.conf": {"rcshutdown_timeout": "355"}, "sysctl": {"kern.init_shutdown_timeout": 385}})
+
+    assert "host shutdown" in patient.findings("ok")
+
+
+def test_what_keeps_a_guest_from_starting(patient: Patient, tmp_path: Path) -> None:
+    """A missing bridge, firmware, disk; each named once with what to do, and the exit status is 1."""
+    patient.guest("web", f'[[network]]\nbridge = "bridge7"\n[[disk]]\npath = "{tmp_path}/gone.img"\n')
+    (patient.root / "etc/vm.d/efi.toml").write_text(f'[boot]\nloader = "uefi"\nfirmware = "{tmp_path}/gone.fd"\n')
+    fails = patient.findings("fail")
+
+    assert patient.ask().status == 1
+    assert fails["bridge bridge7"] == ("does not exist; wanted by web", 'sysrc cloned_interfaces+="bridge7"\nservice netif cloneup')
+    assert "gone.img: no such file or directory" in fails["web"][0]
+    assert fails["efi"][0] == f"firmware {tmp_path}/gone.fd does not exist"
+
+
+def test_a_disk_of_two_guests(patient: Patient, tmp_path: Path) -> None:
+    """By what the kernel says, not by name; shared disks are meant."""
+    disk, link = tmp_path / "a.img", tmp_path / "b.img"
+    disk.write_bytes(bytes(512))
+    os.link(disk, link)
+    for name, path in (("one", disk), ("two", link)):
+        patient.guest(name, f'[[disk]]\npath = "{path}"\n')
+    assert "is a disk of one, two: they cannot run together" in patient.findings("warn")["disks"][0]
+    for name, path in (("one", disk), ("two", link)):
+        patient.guest(name, f'[[disk]]\npath = "{path}"\nshared = true\n')
+
+    assert "disks" not in patient.findings()
+
+
+def test_memory(patient: Patient) -> None:
+    """More than there is is a warning, more wired than allowed a failure with its sysctl."""
+    patient.set(physmem=1 << 30)
+    patient.guest("web", 'memory = "2G"\nwired = true\n')
+
+    assert "guests with autostart want 2G, the host has 1G" in patient.findings("warn")["memory"][0]
+    assert patient.findings("fail")["wired memory"][1] == f"sysctl vm.max_user_wired={(2 << 30) // 4096}"
+
+
+def test_a_port_that_is_taken(patient: Patient) -> None:
+    """While no daemon runs: else it is the daemon's own."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        settle.write(patient.root, settle.Wanted(metrics=f"127.0.0.1:{other.getsockname()[1]}"))
+        assert "cannot be listened on: address already in use" in patient.findings("fail")["metrics"][0]
+        lock = HostLock.take(str(patient.root / "run"))
+        findings = patient.findings()
+        lock.release()
+
+    assert "metrics" not in findings
+    assert findings["daemon"][0] == f"bhyved runs (pid {os.getpid()})"
+
+
+def test_a_configuration_with_problems(patient: Patient) -> None:
+    """Each is a line; what can be looked at is looked at."""
+    patient.guest("good", "")
+    patient.guest("bad", "colour = 1\n")
+
+    assert "colour: unknown key" in patient.findings("fail")["configuration"][0]
+    assert "good" in patient.findings("ok")
+
+
+def test_a_host_without_its_tools(patient: Patient) -> None:
+    """Every check that cannot be made says so, and none ends the visit."""
+    for tool in ("sysctl", "kldstat", "ifconfig", "sysrc"):
+        (patient.root / f"bin/{tool}").write_text("#!/bin/sh\nexit 99\n")
+    patient.guest("web", '[[network]]\nbridge = "bridge0"\n')
+    findings = patient.findings()
+
+    assert {"host", "bridge bridge0"} <= patient.findings("fail").keys()
+    assert {"memory", "module vmm", "daemon", "host shutdown"} <= findings.keys()
+
+
+def test_nothing_is_changed(patient: Patient) -> None:
+    """Not even a copy of the firmware's variables is made."""
+    patient.guest("web", '[[network]]\nbridge = "bridge0"\n')
+    before = {path: path.stat().st_mtime_ns for path in patient.root.rglob("*")}
+    patient.ask()
+
+    assert {path: path.stat().st_mtime_ns for path in patient.root.rglob("*")} == before
