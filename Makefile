@@ -45,7 +45,7 @@ fuzz: venv
 	$(PYTEST) -n $(JOBS) -m 'hypothesis and not guest' --hypothesis-profile=fuzz
 
 soak: venv
-	$(PYTEST) -m long -k soak
+	BHYVED_SOAK_S=$${BHYVED_SOAK_S:-600} BHYVED_SOAK_GUESTS=$${BHYVED_SOAK_GUESTS:-100} $(PYTEST) -s -m long tests/system/test_soak.py
 
 bench: venv
 	$(PYTHON) -m tests.bench
