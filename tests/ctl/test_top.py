@@ -165,7 +165,7 @@ def test_the_screen_obeys_its_keys() -> None:
         pane.until("^/held_")
         assert names(pane) == ["db1"]
         pane.press("BSpace", "BSpace", "BSpace", "BSpace", "BSpace", "Enter")
-        pane.until("by memory")
+        pane.until("^more19")
         pane.type("/crashed\r")
         pane.until("only 'crashed' \\(Escape: all\\)")
         pane.press("Escape")

@@ -3,7 +3,7 @@
 import pytest
 
 from bhyved.core.status import Phase
-from tests.daemon.controlkit import guest, served, user
+from tests.daemon.controlkit import ROOT, guest, served, user
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,8 @@ async def test_usage_of_some(tmp_path):
         assert [each["name"] for each in (await client.call("vm.usage"))["vms"]] == ["mine"]
         assert [each["name"] for each in (await client.call("vm.usage", names=["mine"]))["vms"]] == ["mine"]
         assert (await client.fail("vm.usage", names=["other"]))["code"] == "no-such-guest"
+        async with daemon.client(ROOT) as root:
+            assert [each["name"] for each in (await root.call("vm.usage", names=["other"]))["vms"]] == ["other"]
 
 
 async def test_metrics_are_those_of_http(tmp_path):
