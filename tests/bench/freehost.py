@@ -154,10 +154,12 @@ class FreeHost:
             time.sleep(_PAUSE_S)
         return path.read_text().strip().rstrip("/") + "/metrics"
 
-    def gauge(self, name: str) -> float:
-        """One of the daemon's own figures."""
+    def stretches(self, above_s: float) -> int:
+        """How often its event loop was busy for longer, by its own count. `above_s` is a bound of the daemon's histogram."""
         text: str = self.call("daemon.metrics")["text"]
-        return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
+        lines = [line for line in text.splitlines() if line.startswith("bhyved_loop_busy_seconds_")]
+        counts = {line.split()[0]: float(line.split()[1]) for line in lines}
+        return int(counts["bhyved_loop_busy_seconds_count"] - counts[f'bhyved_loop_busy_seconds_bucket{{le="{above_s}"}}'])
 
     def cpu_s(self) -> float:
         times = self.daemon.cpu_times()
