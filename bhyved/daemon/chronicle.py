@@ -48,13 +48,13 @@ class Chronicle:
             "ended", end.text, kind=end.kind, status=last.status, signal=last.signal, uptime_s=uptime_s, decision=decision, run=run.id
         )
 
-    def start_failed(self, run: Run, end: Exit, stderr: str = "") -> None:
+    def start_failed(self, run: Run, end: Exit, decision: str, stderr: str = "") -> None:
         """A start that never became a run has a line in the history too: one, however often it is tried again."""
         if end.text == self._last_failure:
             return
         self._last_failure = end.text
         last = LastExit(kind=end.kind, status=end.status, signal=end.signal, at=self._around.host.utc(), text=end.text, hint=end.hint)
-        self._around.journal.add_run(runs.record(run, end, last, uptime_s=0.0, decision="", stderr=stderr, console=""))
+        self._around.journal.add_run(runs.record(run, end, last, uptime_s=0.0, decision=decision, stderr=stderr, console=""))
 
     def came_up(self) -> None:
         """The next failure is news again."""

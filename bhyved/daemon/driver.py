@@ -300,8 +300,9 @@ class VmDriver:
             self.submit(lifecycle.PrepareFailed(str(stuck), stuck=True))
             return
         except HostError as error:
-            self._chronicle.start_failed(run, Exit(kind=ExitKind.CONFIG_ERROR if error.fatal else ExitKind.START_ERROR, text=str(error)))
+            end = Exit(kind=ExitKind.CONFIG_ERROR if error.fatal else ExitKind.START_ERROR, text=str(error))
             self.submit(lifecycle.PrepareFailed(str(error), fatal=error.fatal))
+            self._chronicle.start_failed(run, end, self.life.decision)
             return
         run.taps, run.vnc = prepared.taps, prepared.vnc
         for warning in prepared.warnings:
@@ -412,9 +413,10 @@ class VmDriver:
             case Stage.LOADING:
                 run.pid, run.started, run.started_at = None, None, None
                 end = classify_loader(_loader_name(run.spec), outcome)
-                if end is not None and self.life.phase is Phase.LOADING:
-                    self._chronicle.start_failed(run, end, outcome.stderr)
+                was_loading = self.life.phase is Phase.LOADING
                 self.submit(lifecycle.LoaderEnded(end))
+                if end is not None and was_loading:
+                    self._chronicle.start_failed(run, end, self.life.decision, outcome.stderr)
             case Stage.RUNNING:
                 self._ended(run, outcome)
 
