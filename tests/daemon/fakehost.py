@@ -169,6 +169,7 @@ class FakeHost:
         self.machines: dict[str, FakeMachine] = {}
         self.ran: list[tuple[tuple[str, ...], bytes]] = []
         self.command_status: int | None = 0
+        self.jumped_s = 0.0  # by how much somebody has set the wall clock
         self.absent: set[str] = set()  # needs
         self.looks: list[float] = []  # when needs were looked at
         self._nursery = nursery
@@ -178,7 +179,7 @@ class FakeHost:
         return trio.current_time() - self._zero
 
     def utc(self) -> datetime:
-        return NOON + timedelta(seconds=self.monotonic())
+        return NOON + timedelta(seconds=self.monotonic() + self.jumped_s)
 
     def machine(self, name: str) -> FakeMachine:
         return self.machines.setdefault(name, FakeMachine(self, name))

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
-PAGES = ["docs/guide/security.md"]
+PAGES = ["docs/guide/security.md", "docs/reliability.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
