@@ -165,7 +165,7 @@ class GuestMachine:
             self._close_watch()
             self._watch = self._liveness.watch()
             if self._watch is None:
-                raise HostError(f"{self._liveness.path} has been removed")
+                raise HostError(f"{self._liveness.path} cannot be watched: it has been removed, or there are too many open files")
             trace.allocate(time.monotonic(), self._log.size())
             keeper = spawn_keeper(
                 argv,
