@@ -45,6 +45,7 @@ class Board:
         self.sockets: dict[str, socket.socket] = {}  # listening, of virtio-console ports, by path
         self.taps: list[str] = []
         self.screen: vnc.Screen | None = None
+        self.tpm: socket.socket | None = None  # the connection to swtpm, which ends with it
         self.has_more_buses = False  # than bus 0
         self._root = root
         self._settings = settings
@@ -75,6 +76,8 @@ class Board:
             port.close()
         if self.screen is not None:
             self.screen.close()
+        if self.tpm is not None:
+            self.tpm.close()
         for fd in self._held:
             os.close(fd)
         self._held.clear()
@@ -240,7 +243,9 @@ class Board:
         path, version = self._tree.get("tpm.path"), self._tree.get("tpm.version")
         usable = kind in _TPMS[self._settings.release] and path is not None and version == "2.0"
         if usable and path is not None:
-            usable = _is_listening(path) if kind == "swtpm" else os.access(path, os.R_OK | os.W_OK)
+            if kind == "swtpm":
+                self.tpm = _connected(path)
+            usable = self.tpm is not None if kind == "swtpm" else os.access(path, os.R_OK | os.W_OK)
         if not usable:
             warn("Failed to init TPM device", self._end)
             raise Refusal(BHYVE_ERROR)
@@ -285,11 +290,14 @@ def _listen_unix(path: str) -> socket.socket:
     return listener
 
 
-def _is_listening(path: str) -> bool:
-    import socket
+def _connected(path: str) -> socket.socket | None:
+    """bhyve connects once, and swtpm serves one: a look beforehand would end it."""
+    from bhyved.lab.tpm_proxy import connect
 
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+    try:
+        return connect(path)
+    except OSError:
+        return None
 
 
 _FITTINGS: dict[str, Callable[[Board, dict[str, str], str], None]] = {

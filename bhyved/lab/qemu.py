@@ -54,8 +54,8 @@ class QemuGuest:
         self._next_look = 0.0
         self.com: dict[int, socket.socket] = {}  # com port -> what the guest writes there, and reads
 
-    def start(self, com_ports: tuple[int, ...], tpm: Path | None = None) -> None:
-        """Power on. Raises RefusedError, with a sentence, when there can be no such guest."""
+    def start(self, com_ports: tuple[int, ...], tpm: socket.socket | None = None) -> None:
+        """Power on, with a connection to swtpm if there is one. Raises RefusedError, with a sentence, when there can be no such guest."""
         with contextlib.ExitStack() as theirs:
             qmp, qmp_end = socket.socketpair()
             theirs.enter_context(qmp_end)

@@ -38,7 +38,6 @@ class QemuEngine(Engine):
         """`loaded`: the kernel that a loader was told to boot."""
         self._board = board
         self._scratch = Path(root, "lab", "scratch", board.vm)
-        self._tpm = tree.get("tpm.path") if tree.get("tpm.type") == "swtpm" else None
         config = tree.flat()
         payload = _payload(knobs, loaded)
         can_boot = _can_boot(config)
@@ -60,7 +59,7 @@ class QemuEngine(Engine):
         self._scratch.mkdir(parents=True)
         numbers = tuple(int(name[3:]) for name in self._board.ports if name.startswith("com"))
         try:
-            self._guest.start(numbers, Path(self._tpm) if self._tpm else None)
+            self._guest.start(numbers, self._board.tpm)
         except (RefusedError, OSError) as error:
             raise Refusal(BHYVE_ERROR, str(error)) from None
         for wire in self._guest.com.values():

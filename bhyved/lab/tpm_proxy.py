@@ -10,7 +10,6 @@ import selectors
 import socket
 import struct
 import threading
-from pathlib import Path
 
 # swtpm's include/swtpm/tpm_ioctl.h; QEMU has a copy in backends/tpm/tpm_ioctl.h.
 _GET_CAPABILITY, _GET_ESTABLISHED, _SET_DATA_FD, _SET_BUFFER_SIZE = 1, 4, 16, 17
@@ -23,20 +22,26 @@ _CHUNK = 4 * _BUFFER_BYTES
 class TpmProxy:
     """One connection from a QEMU that is about to start to a swtpm that runs."""
 
-    def __init__(self, swtpm: Path) -> None:
-        """Connect to the data socket at `swtpm`. Raises OSError when nothing listens there."""
-        self._backend = socket.socket(socket.AF_UNIX)
-        try:
-            self._backend.connect(str(swtpm))
-        except OSError:
-            self._backend.close()
-            raise
+    def __init__(self, swtpm: socket.socket) -> None:
+        """`swtpm` is connected to the data socket, and the proxy's from now on."""
+        self._backend = swtpm
         self._control, self.for_qemu = socket.socketpair()
 
     def start(self) -> None:
         """Relay until either side hangs up. Call it once QEMU is spawned: a fork and a thread do not go together."""
         self.for_qemu.close()
         threading.Thread(target=_serve, args=(self._control, self._backend), name="tpm", daemon=True).start()
+
+
+def connect(path: str) -> socket.socket:
+    """The one connection that swtpm takes: with `--terminate` it ends with that. Raises OSError when nothing listens there."""
+    swtpm = socket.socket(socket.AF_UNIX)
+    try:
+        swtpm.connect(path)
+    except OSError:
+        swtpm.close()
+        raise
+    return swtpm
 
 
 def answer(request: bytes) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from bhyved.lab.qemu import QemuGuest
 from bhyved.lab.qemu_devices import Surroundings
 from bhyved.lab.qemu_machine import QEMU, Payload
+from bhyved.lab.tpm_proxy import connect
 
 # Generous: the boot sector needs 0.2 s and Linux 2 s on an idle machine, but tests run beside other tests.
 BOOT_SECTOR_S, LINUX_S, UEFI_S = 20.0, 60.0, 120.0
@@ -37,7 +38,7 @@ class Machine:
 
     def power_on(self, tpm: Path | None = None) -> "Machine":
         """Start it, with com1 connected."""
-        self.guest.start((1,), tpm)
+        self.guest.start((1,), connect(str(tpm)) if tpm is not None else None)
         return self
 
     def wait_for(self, text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyved.lab.tpm_proxy import TpmProxy, answer
+from bhyved.lab.tpm_proxy import TpmProxy, answer, connect
 
 
 def test_a_command_reaches_swtpm_and_its_response_comes_back(tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_a_command_reaches_swtpm_and_its_response_comes_back(tmp_path: Path) -> 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "tpm"))
         listener.listen()
-        proxy = TpmProxy(tmp_path / "tpm")
+        proxy = TpmProxy(connect(str(tmp_path / "tpm")))
         swtpm, _ = listener.accept()
     qemu = proxy.for_qemu.dup()
     proxy.start()
@@ -37,7 +37,7 @@ def test_a_command_reaches_swtpm_and_its_response_comes_back(tmp_path: Path) -> 
 def test_no_swtpm_no_proxy(tmp_path: Path) -> None:
     """A socket nobody listens on is an OSError at once, not a guest with a dead TPM."""
     with pytest.raises(FileNotFoundError):
-        TpmProxy(tmp_path / "tpm")
+        connect(str(tmp_path / "tpm"))
 
 
 @pytest.mark.parametrize(
