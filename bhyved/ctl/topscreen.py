@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 from bhyved.ctl.amounts import one_line, span
@@ -34,6 +35,8 @@ class Screen:
 
     def run(self) -> int:
         """The exit status. The terminal is given back however this ends."""
+        for name in ("LINES", "COLUMNS"):  # exported by some shells: curses would take them for the size and never look again
+            os.environ.pop(name, None)
         try:
             return int(self._curses.wrapper(self._serve))
         except KeyboardInterrupt:
