@@ -16,7 +16,7 @@ def span(seconds: float) -> str:
         return f"{tenths / 10}s" if tenths > 10 else f"{tenths}00ms"
     whole = round(seconds)
     for (unit_s, _), (smaller_s, _) in pairwise(_UNITS):
-        if whole >= 2 * unit_s:
+        if whole >= unit_s:
             whole = whole // smaller_s * smaller_s
             break
     text = ""

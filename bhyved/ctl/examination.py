@@ -1,0 +1,272 @@
+"""`vmctl doctor`: what on this host will keep guests from starting, running or ending well, and the line that mends it.
+
+Looks for itself and needs no daemon; changes nothing. Each check is a generator of findings; a host that cannot say something is told of
+as such, and the next check goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bhyved.core import advice, agenda, hostend
+from bhyved.core.assigned import Target
+from bhyved.core.config import Loaded
+from bhyved.core.errors import HostError
+from bhyved.core.ifconfig import parse_ifconfig
+from bhyved.core.needs import INTERFACE, POOL
+from bhyved.core.needs import split as split_need
+from bhyved.core.spec import DaemonSpec, VmSpec
+from bhyved.core.units import Size
+from bhyved.core.values import split_endpoint
+from bhyved.ctl.amounts import one_line
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import print_json
+from bhyved.ctl.connection import FAILED, OK
+from bhyved.ctl.files import read_files
+from bhyved.host import backing, hostlock
+from bhyved.host.facts import read_facts
+from bhyved.host.ledger import DiskUse
+from bhyved.host.toolbox import Tools
+
+OTHERS_S = 30  # of rc.shutdown's time, for services that stop before bhyved
+INIT_AFTER_S = 30  # by which init should outwait rc.shutdown
+_OPTIONS = ("sysctl", "-n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line. `remedy`: what to type, or ''."""
+
+    level: str  # ok | warn | fail
+    about: str
+    text: str
+    remedy: str = ""
+
+
+def examine(asked: Asked) -> int:
+    """Exit status 1 when something fails; warnings are no failure."""
+    loaded = read_files(asked)
+    findings = [*_configuration(loaded)]
+    if loaded.daemon is not None:
+        findings += _Visit(loaded.daemon, loaded.vms).all()
+    if asked.has("json"):
+        print_json({"version": 1, "checks": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            _show(finding)
+    return FAILED if any(finding.level == "fail" for finding in findings) else OK
+
+
+def _show(finding: Finding) -> None:
+    sys.stdout.write(f"{finding.level:4}  {finding.about}: {one_line(finding.text)}\n")
+    if finding.remedy:
+        sys.stdout.write("".join(f"      {line}\n" for line in finding.remedy.splitlines()))
+
+
+def ok(about: str, text: str) -> Finding:
+    return Finding(level="ok", about=about, text=text)
+
+
+def warn(about: str, text: str, remedy: str = "") -> Finding:
+    return Finding(level="warn", about=about, text=text, remedy=remedy)
+
+
+def fail(about: str, text: str, remedy: str = "") -> Finding:
+    return Finding(level="fail", about=about, text=text, remedy=remedy)
+
+
+def _configuration(loaded: Loaded) -> Iterator[Finding]:
+    yield from (fail("configuration", str(problem)) for problem in loaded.problems)
+    yield from (warn("configuration", str(warning)) for warning in loaded.warnings)
+    if not loaded.problems:
+        yield ok("configuration", f"{len(loaded.vms)} guests, no problem")
+
+
+class _Visit:
+    """All checks of one host."""
+
+    def __init__(self, spec: DaemonSpec, vms: dict[str, VmSpec]) -> None:
+        self._spec, self._vms = spec, vms
+        self._tools = Tools(bin=tuple(map(str, spec.paths.bin)))
+        self._target: Target | None = None
+
+    def all(self) -> list[Finding]:
+        checks = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
+        return [finding for check in (*checks, self._needs, self._listener) for finding in check()]
+
+    def _number(self, name: str) -> int | None:
+        try:
+            text = self._tools.ask((*_OPTIONS, name)).text.strip()
+        except HostError:
+            return None
+        return int(text) if text.isdigit() else None
+
+    def _host(self) -> Iterator[Finding]:
+        try:
+            self._target = read_facts(self._tools).target
+        except HostError as error:
+            yield fail("host", str(error), "bhyved runs on FreeBSD 14 and newer, amd64 and arm64")
+            return
+        yield ok("host", f"FreeBSD {self._target.release} on {self._target.arch}")
+        if os.geteuid() != 0:
+            yield warn("host", "only root can look everywhere: what follows may miss something")
+
+    def _daemon(self) -> Iterator[Finding]:
+        pid = hostlock.holder(str(self._spec.paths.run))
+        if pid is None:
+            yield warn("daemon", "bhyved does not run", "sysrc bhyved_enable=YES\nservice bhyved start")
+        else:
+            yield ok("daemon", f"bhyved runs (pid {pid})")
+
+    def _modules(self) -> Iterator[Finding]:
+        for module in ("vmm", "nmdm"):
+            try:
+                there = self._tools.ask(("kldstat", "-q", "-m", module), ok=None).status == 0
+            except HostError as error:
+                yield fail(f"module {module}", str(error))
+                continue
+            if there:
+                yield ok(f"module {module}", "is loaded")
+            else:
+                yield warn(f"module {module}", "is not loaded: bhyved loads it when it starts", f"kldload {module}")
+
+    def _shutdown(self) -> Iterator[Finding]:
+        margin_s = float(self._spec.shutdown.margin)
+        budget_s = hostend.budget_s(self._rcshutdown_s(), self._number("kern.init_shutdown_timeout"), margin_s)
+        needed_s = agenda.shutdown(self._vms, None).needs_s or 0.0
+        if needed_s <= budget_s:
+            yield ok("host shutdown", f"all guests can take their time: {needed_s:g} s of {budget_s:g} s")
+            return
+        rc_s = math.ceil(needed_s + margin_s) + OTHERS_S
+        init_s = rc_s + INIT_AFTER_S
+        remedy = f"sysrc rcshutdown_timeout={rc_s}\necho kern.init_shutdown_timeout={init_s} >> /etc/sysctl.conf"
+        remedy += f"\nsysctl kern.init_shutdown_timeout={init_s}"
+        yield warn("host shutdown", f"guests want {needed_s:g} s and get {budget_s:g} s: their stop timeouts are cut short", remedy)
+
+    def _rcshutdown_s(self) -> float | None:
+        try:
+            text = self._tools.ask(("sysrc", "-n", "rcshutdown_timeout")).text.strip()
+        except HostError:
+            return None
+        return float(text) if text.isdigit() else None
+
+    def _memory(self) -> Iterator[Finding]:
+        physical = self._number("hw.physmem")
+        starting = [spec for spec in self._vms.values() if spec.autostart]
+        wanted = sum(int(spec.memory) for spec in starting)
+        if physical is None:
+            yield warn("memory", "the host does not say how much it has")
+        elif wanted > physical:
+            text = f"guests with autostart want {_size(wanted)}, the host has {_size(physical)}: it will swap, or kill a guest"
+            yield warn("memory", text)
+        else:
+            yield ok("memory", f"guests with autostart want {_size(wanted)} of {_size(physical)}")
+        pages, page_bytes = self._number("vm.max_user_wired"), self._number("hw.pagesize") or 4096
+        wired = sum(int(spec.memory) for spec in starting if spec.wired)
+        if pages is not None and wired > pages * page_bytes:
+            # bhyve fails with ENOMEM beyond it (contract 5.6).
+            text = f"wired guests want {_size(wired)}, the host lets {_size(pages * page_bytes)} be wired"
+            yield fail("wired memory", text, f"sysctl vm.max_user_wired={math.ceil(wired / page_bytes)}")
+
+    def _guests(self) -> Iterator[Finding]:
+        target = self._target or Target()
+        bin_ = tuple(map(str, self._spec.paths.bin))
+        most = self._number("hw.vmm.maxcpu")
+        for name, spec in sorted(self._vms.items()):
+            found = [*(fail(name, f"{key}: {text}") for key, text in advice.objections(spec, target))]
+            found += [
+                warn(name, f"{key}: {text}")
+                for key, text in advice.warnings(spec, target, host_memory=self._number("hw.physmem"), host_cpus=os.cpu_count())
+            ]
+            if most is not None and spec.cpus.count > most:
+                found.append(fail(name, f"cpus: {spec.cpus.count}, and hw.vmm.maxcpu is {most}", "set hw.vmm.maxcpu in /boot/loader.conf"))
+            try:
+                backing.find_firmware(spec, bin_)
+            except HostError as error:
+                found.append(fail(name, str(error)))
+            yield from found or [ok(name, "nothing against it")]
+
+    def _disks(self) -> Iterator[Finding]:
+        users: dict[str, list[tuple[str, DiskUse]]] = {}
+        for name, spec in sorted(self._vms.items()):
+            try:
+                for use in backing.disk_uses(spec):
+                    users.setdefault(use.key, []).append((name, use))
+            except HostError as error:
+                yield fail(name, str(error))
+        for uses in users.values():
+            if len(uses) > 1 and any(use.writes for _, use in uses) and not all(use.shared for _, use in uses):
+                names = ", ".join(name for name, _ in uses)
+                yield warn("disks", f"{uses[0][1].path} is a disk of {names}: they cannot run together unless all say shared = true")
+
+    def _bridges(self) -> Iterator[Finding]:
+        wanted: dict[str, list[str]] = {}
+        for name, spec in sorted(self._vms.items()):
+            for card in spec.network:
+                if card.bridge is not None:
+                    wanted.setdefault(str(card.bridge), []).append(name)
+        for bridge, names in sorted(wanted.items()):
+            if self._interface(bridge):
+                yield ok(f"bridge {bridge}", f"is there, for {', '.join(names)}")
+            else:
+                yield fail(
+                    f"bridge {bridge}",
+                    f"does not exist; wanted by {', '.join(names)}",
+                    f'sysrc cloned_interfaces+="{bridge}"\nservice netif cloneup',
+                )
+
+    def _interface(self, name: str) -> bool:
+        try:
+            result = self._tools.ask(("ifconfig", name), ok=None)
+        except HostError:
+            return False
+        return result.status == 0 and name in parse_ifconfig(result.text)
+
+    def _needs(self) -> Iterator[Finding]:
+        for need in sorted({need for spec in self._vms.values() for need in spec.order.needs}):
+            kind, name = split_need(need)
+            if kind == INTERFACE:
+                there = self._interface(name)
+            elif kind == POOL:
+                there = self._pool(name)
+            else:
+                there = os.path.exists(name)
+            yield (
+                ok("needs", f"the {kind} {name} is there")
+                if there
+                else warn("needs", f"the {kind} {name} is not there: guests wait for it")
+            )
+
+    def _pool(self, name: str) -> bool:
+        try:
+            return self._tools.ask(("zpool", "list", "-H", "-o", "health", name), ok=None).status == 0
+        except HostError:
+            return False
+
+    def _listener(self) -> Iterator[Finding]:
+        listen = self._spec.metrics.listen
+        if not listen or listen.startswith("unix:") or hostlock.holder(str(self._spec.paths.run)) is not None:
+            return
+        address, port = split_endpoint(listen, least=0)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, port))
+            except OSError as error:
+                yield fail(
+                    "metrics",
+                    f"{listen} cannot be listened on: {(error.strerror or str(error)).lower()}",
+                    "set [metrics] listen to another port",
+                )
+            else:
+                yield ok("metrics", f"{listen} is free")
+
+
+def _size(count: int) -> Size:
+    return Size(count >> 20 << 20)
