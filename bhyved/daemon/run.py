@@ -16,7 +16,7 @@ from bhyved.core.status import LastExit, RunRecord
 from bhyved.core.units import enc_hook
 from bhyved.daemon.ports import Found
 
-CONSOLE_LINES = 40
+CONSOLE_LINES = 100  # a kernel panic with its call trace
 
 
 @dataclass(kw_only=True)
