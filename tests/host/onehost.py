@@ -95,7 +95,7 @@ class OneHost:
 
     def end_all(self) -> None:
         """No process of a test outlives it."""
-        shown = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(["ps", "-axww", "-o", "pid=", "-o", "command="], capture_output=True, text=True, check=True).stdout
         for line in shown.splitlines():
             pid, _, command = line.strip().partition(" ")
             if f"{self.root}/" in command:

@@ -139,7 +139,7 @@ class RcHost:
 
 def commands() -> dict[int, str]:
     """Every process and its command line."""
-    lines = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(["ps", "-axww", "-o", "pid=", "-o", "command="], capture_output=True, text=True, check=True).stdout.splitlines()
     split = [line.strip().partition(" ") for line in lines]
     return {int(pid): line for pid, _, line in split}
 
