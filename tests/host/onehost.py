@@ -28,8 +28,9 @@ BOOT = "0123456789abcdef0123456789abcdef"
 #: `test.do` of the guest's options is what it does. It makes its node, as the real one with a bootrom does.
 BHYVE = """
 for name; do :; done
+do=$(sed -n 's/^test.do=//p' "$2")
 mkdir -p $DEV/vmm && : >$DEV/vmm/$name
-eval "$(sed -n 's/^test.do=//p' "$2")"
+eval "$do"
 """
 BHYVECTL = """
 name=${1#--vm=}
@@ -128,6 +129,12 @@ async def end_of(machine: GuestMachine) -> Outcome:
     """Its end, which must be near."""
     with trio.fail_after(20):
         return await machine.watch(lambda pid: None)
+
+
+async def until_booted(host: OneHost, name: str = "web") -> int:
+    """The guest's pid, when its bhyve has made its node: from then on no copy of that shell is seen beside it."""
+    await until(host.node(name).exists)
+    return await until_pid(host, name)
 
 
 async def until_pid(host: OneHost, name: str = "web") -> int:

@@ -16,7 +16,7 @@ from bhyved.core.exits import Outcome, Stage
 from bhyved.host import machine as module
 from bhyved.host.machine import GuestMachine
 from bhyved.host.processes import Seen
-from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_pid
+from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_booted, until_pid
 from tests.host.scripts import until
 
 
@@ -547,7 +547,7 @@ async def test_files_that_were_removed(host: OneHost) -> None:
     """Without pid file and exit file a guest that lives is found by what ps shows."""
     first = host.daemon().machine("web")
     await start(first, guest())
-    pid = await until_pid(host)
+    pid = await until_booted(host)
     host.die(first)
     for name in ("pid", "exit"):
         (host.directory() / name).unlink()
@@ -565,7 +565,7 @@ async def test_a_ledger_that_cannot_be_read_loses_no_guest(host: OneHost, text: 
     """A guest that lives is found without its record, and can be stopped; once it is gone it is not found again."""
     first = host.daemon().machine("web")
     await start(first, guest())
-    pid = await until_pid(host)
+    pid = await until_booted(host)
     host.die(first)
     (host.directory() / "run.toml").write_text(text)
     daemon = host.daemon()
