@@ -71,7 +71,7 @@ class Supervisor:
             specs = {**{name: _placeholder(name) for name in self._broken}, **self._loaded.vms}
             for name in self._around.host.ledgers():
                 if name not in specs:
-                    self._add(_placeholder(name), blocked=ORPHANED).orphaned = True
+                    self._add(_placeholder(name), blocked=ORPHANED, orphaned=True)
             for name in sorted(specs):
                 self._add(specs[name], blocked=self._broken.get(name, ""))
             # All at once: each has a little to read, and none waits for another.
@@ -87,10 +87,10 @@ class Supervisor:
             task_status.started()
             await trio.sleep_forever()
 
-    def _add(self, spec: VmSpec, *, blocked: str = "") -> VmDriver:
-        return self._install(VmDriver(spec, self._around, self._turnstile, self._records.get(spec.name, VmRecord()), blocked=blocked))
-
-    def _install(self, driver: VmDriver) -> VmDriver:
+    def _add(self, spec: VmSpec, *, record: VmRecord | None = None, blocked: str = "", orphaned: bool = False) -> VmDriver:
+        if record is None:
+            record = self._records.get(spec.name, VmRecord())
+        driver = VmDriver(spec, self._around, self._turnstile, record, blocked=blocked, orphaned=orphaned)
         if self.closing or self._draining.drain is not None:
             driver.close()
         self._drivers[driver.name] = driver
@@ -220,8 +220,7 @@ class Supervisor:
         """A person wants something of a guest whose driver met a bug: a fresh one takes its run up."""
         assert self._nursery is not None
         old = self._drivers[name]
-        driver = self._install(VmDriver(old.spec, self._around, self._turnstile, old.record, blocked=old.blocked))
-        driver.orphaned = old.orphaned
+        driver = self._add(old.spec, record=old.record, blocked=old.blocked, orphaned=old.orphaned)
         self._nursery.start_soon(self._drive, name)
         return driver
 

@@ -120,7 +120,7 @@ async def test_a_bug_in_one_driver_leaves_the_others_alone(autojump_clock: trio.
         await it.phase(Phase.UP, "good")
         await it.phase(Phase.UP, "bad")
         driver = it.guests._drivers["bad"]
-        driver._machine.press = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        driver._standing.machine.press = None  # type: ignore[method-assign, assignment]  # a bug of ours
         it.stop("bad")
         status = await it.phase(Phase.HELD, "bad")
         assert status.reason.startswith("internal error: TypeError")

@@ -1,0 +1,129 @@
+"""From a guest that has come up to one that is ready, and whether it stays well: what follows from `[order] ready` and `[health]`."""
+
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from bhyved.core import lifecycle, tally
+from bhyved.core.lifecycle import Answer
+from bhyved.core.spec import VmSpec
+from bhyved.core.status import Phase
+from bhyved.daemon.deeds import Deeds, Start
+from bhyved.daemon.health import HealthWatch
+from bhyved.daemon.readiness import Questions, agent_port
+from bhyved.daemon.run import Run
+from bhyved.daemon.standing import Standing
+from bhyved.daemon.turnstile import Turnstile
+
+RESET_S = 10.0  # for a reset that its health probes have asked for
+
+
+class Fitness:
+    """One guest's."""
+
+    def __init__(
+        self, standing: Standing, turns: Turnstile, deeds: Deeds, *, submit: Callable[[lifecycle.Event], Answer], start: Start
+    ) -> None:
+        self._of, self._turns, self._deeds = standing, turns, deeds
+        self._submit, self._start = submit, start
+        self._health = HealthWatch(standing.name, standing.around.consoles, ill=self._fell_ill, well=self._got_well)
+
+    def came_up(self) -> None:
+        """The guest of the present run is up."""
+        of, run = self._of, self._of.run
+        if run is None:
+            return
+        run.was_up = True
+        of.chronicle.came_up()
+        if not run.adopted:
+            of.record = tally.started(of.record, of.around.host.monotonic() - run.began)
+            self._start(of.hook, "post-start", of.status)
+        if of.spec.order.ready is None:
+            self._ready(run)
+        else:
+            self._start(self._wait_ready, run)
+        of.publish()
+
+    def over(self) -> None:
+        """The run has ended."""
+        self._health.over()
+        self._of.ill = ""
+
+    def watch_health(self) -> None:
+        """From when the guest is ready until it is asked to end, or ends: as the file says now."""
+        of, run = self._of, self._of.run
+        if run is None or not run.ready:
+            return
+        of.ill = ""
+        if of.spec.health is None:
+            self._health.over()
+        else:
+            self._start(self._health.watch, of.spec.health, self._questions(run))
+
+    def _questions(self, run: Run) -> Questions:
+        around = self._of.around
+        path = agent_path(run.spec, around.spec.paths.run)
+        return Questions(self._of.name, around.consoles, around.commands, around.spec.run_as or "", path)
+
+    async def _wait_ready(self, run: Run) -> None:
+        of, ready = self._of, self._of.spec.order.ready
+        assert ready is not None
+        since = run.console_since
+        uptime_s = run.uptime_s(of.around.host.monotonic(), None)
+        in_time = await self._questions(run).ready(ready, since, uptime_s)
+        if of.run is not run:
+            return
+        if in_time:
+            self._ready(run)
+        elif ready.on_timeout == "continue":
+            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
+            self._ready(run)
+        else:
+            run.late = True
+            of.publish()
+            self._turns.stir()
+            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
+
+    def _ready(self, run: Run) -> None:
+        if run.ready:
+            return
+        of, run.ready = self._of, True
+        of.publish()
+        self._turns.stir()
+        if of.record.ready_run != run.id:  # else an earlier daemon has told it: nobody is to be told twice
+            of.record = msgspec.structs.replace(of.record, ready_run=run.id)
+            of.keep()
+            of.chronicle.tell("ready")
+            self._start(of.hook, "ready", of.status)
+        self.watch_health()
+
+    async def _fell_ill(self, why: str) -> None:
+        of, run, health = self._of, self._of.run, self._of.spec.health
+        if run is None or health is None or of.life.phase is not Phase.UP:
+            return
+        of.ill = why
+        of.publish()
+        of.chronicle.tell("ill", why, action=health.action)
+        if health.action == "nmi":
+            answer = await self._deeds.inject_nmi()
+            if not answer.ok:
+                of.chronicle.tell("nmi-failed", answer.text)
+        elif health.action == "reset":
+            self._submit(lifecycle.Reset(by="its health probes", blame=f"reset by its health probes: {why}"))
+            await trio.sleep(RESET_S)
+            if of.run is run and of.life.phase is Phase.UP:  # a reset needs vCPUs that run (contract 1.9)
+                await self._deeds.kill()
+
+    def _got_well(self) -> None:
+        self._of.ill = ""
+        self._of.publish()
+        self._of.chronicle.tell("well")
+
+
+def agent_path(spec: VmSpec, run: str) -> str:
+    """The host's end of the guest agent's port; '' when the guest has none."""
+    for number, console in enumerate(spec.virtio_console):
+        if console.name == agent_port():
+            return str(console.path or f"{run}/vm/{spec.name}/vtcon{number}.sock")
+    return ""
