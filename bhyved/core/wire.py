@@ -166,10 +166,10 @@ class Info(Result, frozen=True, kw_only=True):
 
 
 class Listing(Result, frozen=True, kw_only=True):
-    """`vm.list`."""
+    """`vm.list`. `vms` is a list of rows, encoded already."""
 
     version: int = 1
-    vms: list[Row]
+    vms: msgspec.Raw
 
 
 class Shown(Result, frozen=True, kw_only=True):

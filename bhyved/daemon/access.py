@@ -39,6 +39,11 @@ class Access:
             return names
         return [name for name in names if right in rights.over_guest(role, owned=self._owns(name))]
 
+    @property
+    def sees_all(self) -> bool:
+        """The peer may see every guest, whoever owns it."""
+        return Right.READ in rights.over_guest(self.role, owned=False)
+
     def visible(self, names: tuple[str, ...]) -> set[str]:
         """The named guests; without names, all that the peer may see. Raises Fault for one that it may not."""
         for name in names:

@@ -4,9 +4,12 @@ Nothing here decides anything. A reader that wants to follow keeps the `generati
 misses the latest state, and may miss states in between.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 import trio
 
+from bhyved.core.rowtext import RowText
 from bhyved.core.status import VmStatus
 
 
@@ -16,6 +19,8 @@ class Board:
     def __init__(self) -> None:
         self._generation = 0
         self._statuses: dict[str, VmStatus] = {}
+        self._names: list[str] | None = None  # sorted; None: to be sorted again
+        self._texts: dict[str, RowText] = {}  # of those that have not changed since somebody asked
         self._removed: dict[str, int] = {}
         self._changed = trio.Event()
 
@@ -28,7 +33,10 @@ class Board:
         """Show `status`, with a generation of its own."""
         self._generation += 1
         shown = msgspec.structs.replace(status, generation=self._generation)
+        if status.name not in self._statuses:
+            self._names = None
         self._statuses[status.name] = shown
+        self._texts.pop(status.name, None)
         self._removed.pop(status.name, None)
         self._stir()
         return shown
@@ -38,6 +46,8 @@ class Board:
         if self._statuses.pop(name, None) is not None:
             self._generation += 1
             self._removed[name] = self._generation
+            self._names = None
+            self._texts.pop(name, None)
             self._stir()
 
     def get(self, name: str) -> VmStatus | None:
@@ -45,7 +55,23 @@ class Board:
 
     def all(self) -> list[VmStatus]:
         """Every guest, by name."""
-        return [self._statuses[name] for name in sorted(self._statuses)]
+        return [self._statuses[name] for name in self.names()]
+
+    def names(self) -> list[str]:
+        """Of every guest, sorted. Not to be changed."""
+        if self._names is None:
+            self._names = sorted(self._statuses)
+        return self._names
+
+    def rows(self, names: Iterable[str], now: float) -> list[bytes]:
+        """The rows of these guests as JSON, at `now` (monotonic)."""
+        return [self._text(name).at(now) for name in names]
+
+    def _text(self, name: str) -> RowText:
+        text = self._texts.get(name)
+        if text is None:
+            text = self._texts[name] = RowText(self._statuses[name])
+        return text
 
     def newer(self, generation: int) -> tuple[list[VmStatus], list[str]]:
         """What has changed since, and which guests have gone."""

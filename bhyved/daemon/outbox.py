@@ -10,7 +10,7 @@ import trio
 LIMIT_BYTES = 4 << 20
 #: A stream goes on when less than this waits: enough to keep a reading client busy, little for one that does not read.
 ROOM_BYTES = 1 << 18
-SEND_BYTES = 1 << 16
+SEND_BYTES = 1 << 18  # a list of 500 guests in one go
 
 
 class Outbox:

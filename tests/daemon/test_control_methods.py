@@ -297,3 +297,36 @@ async def test_boot_and_shutdown_are_laid_out(tmp_path):
     assert nothing["steps"] == []
     assert [step["name"] for step in shutdown["steps"]] == ["web1", "db1"]
     assert (shutdown["fits"], shutdown["budget-s"]) == (False, 85.0)
+
+
+async def test_a_list_is_never_older_than_the_last_change(tmp_path):
+    """Asked again and again within a moment, a list has every change, every new guest, and none that has gone."""
+    async with served(tmp_path, guest("web1"), guest("web2")) as daemon, daemon.client() as client:
+
+        async def seen() -> list[tuple[str, str]]:
+            return [(row["name"], row["phase"]) for row in (await client.call("vm.list"))["vms"]]
+
+        first = [await seen(), await seen()]
+        daemon.guests.show("web1", phase=Phase.UP)
+        changed = await seen()
+        daemon.guests.specs["new1"] = guest("new1")
+        daemon.guests.show("new1")
+        more = await seen()
+        daemon.guests.board.remove("web1")
+
+        assert first == [[("web1", "down"), ("web2", "down")]] * 2
+        assert changed == [("web1", "up"), ("web2", "down")]
+        assert more == [("new1", "down"), ("web1", "up"), ("web2", "down")]
+        assert await seen() == [("new1", "down"), ("web2", "down")]
+
+
+async def test_the_durations_of_a_list_go_on(tmp_path, monkeypatch):
+    """A guest that does not change grows older in every list, by the clock."""
+    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client:
+        daemon.guests.show("web1", phase=Phase.UP, started=40.0)
+        uptimes = []
+        for now in (100.0, 100.5, 160.0):
+            monkeypatch.setattr(daemon.guests, "now", lambda now=now: now)
+            uptimes.append((await client.call("vm.list"))["vms"][0]["uptime_s"])
+
+    assert uptimes == [60.0, 60.5, 120.0]
