@@ -41,7 +41,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the host found when nobody held the liveness FIFO of a run any more.
 
     `status` is the shell's: the exit status, or 128 + signal (contract 8.8). None: nobody wrote it down.
-    `node_present` is None where it was not looked for.
+    `node_present` is None where it was not looked for. Where bhyved had asked for a suspend, `saved` is the directory of the state that
+    is whole on disk, or else `unsaved` says what it lacks.
     """
 
     stage: Stage
@@ -50,16 +51,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     stderr: str = ""
     node_present: bool | None = None
     at: datetime | None = None
+    saved: str = ""
+    unsaved: str = ""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """One classified end. `text` is a sentence for people; `hint` says what to do about it, or is empty."""
+    """One classified end. `text` is a sentence for people; `hint` says what to do about it, or is empty.
+
+    `final`: the start failed, and by itself another would fail like it.
+    """
 
     kind: ExitKind
     text: str
     status: int | None = None
     signal: int | None = None
     hint: str = ""
+    final: bool = False
 
 
 # Signals have the same numbers for these on FreeBSD and Linux; others are shown by number.
@@ -76,6 +83,7 @@ _RESTORE = re.compile(
     r"Failed to (read checkpoint info|pause PCI device state|restore VM memory|restore PCI device state|restore kernel structs"
     r"|resume PCI device state)|Invalid guest vCPUs \("
 )
+_RAN = re.compile(r"vm_loop: unexpected exitcode|vm_run error|Attempting to delete unknown cpu|vm exit\[|Unhandled memory access")
 _ONE_IS_AN_ERROR = re.compile(r"ld-elf\.so\.1:|checkpoint (mutex|cv) init|^bhyve: open\(", re.MULTILINE)
 _PIPE_LIMIT = re.compile(r"^(bhyve: )?pipe: ", re.MULTILINE)  # mevent.c ends with status 0: contract 1.7.2, last line
 
@@ -119,6 +127,11 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"is not using the ppt\(4\) driver"), "the device is not reserved: name it in pptdevs in /boot/loader.conf"),
     (re.compile(r"ahci-hd|ahci-cd|amd_hostbridge"), "that device name exists for -s only: contract 3.8"),
     (re.compile(r"VM exit on HLT not supported"), "this CPU cannot run bhyve guests"),
+    (
+        _RESTORE,
+        "its saved state is kept; it needs the bhyve, the CPU model and the devices that it was saved with: "
+        "vmctl start --cold throws it away and boots the guest",
+    ),
     (_PIPE_LIMIT, "the descriptor limit was reached: raise it for the daemon class"),
     (re.compile(r"ld-elf\.so\.1:"), "bhyve's libraries do not fit: finish the upgrade of the base system"),
 )
@@ -129,7 +142,7 @@ def hint_for(stderr: str) -> str:
     return next((hint for pattern, hint in HINTS if pattern.search(stderr)), "")
 
 
-def classify(outcome: Outcome, *, was_up: bool, asked: bool, suspending: bool = False) -> Exit:
+def classify(outcome: Outcome, *, was_up: bool, asked: bool) -> Exit:
     """Say what an outcome of the stage `running` means.
 
     `was_up`: the title had changed, or the guest had printed something. `asked`: an operator or the daemon was stopping it.
@@ -140,11 +153,29 @@ def classify(outcome: Outcome, *, was_up: bool, asked: bool, suspending: bool = 
         return Exit(kind=ExitKind.UNKNOWN, text="ended, and nobody wrote down how (its keeper was killed)", hint=hint)
     if status > 128:
         return _by_signal(status, asked=asked, hint=hint)
-    kind, text = _by_status(outcome, was_up=was_up, suspending=suspending)
+    kind, text = _by_status(outcome, was_up=was_up)
     if status == 0 and _PIPE_LIMIT.search(stderr):
         kind, text = ExitKind.START_ERROR, "bhyve ran out of descriptors"
     clean = kind in (ExitKind.REBOOT, ExitKind.POWEROFF, ExitKind.HALT, ExitKind.SUSPENDED)
-    return Exit(kind=kind, text=text, status=status, hint="" if clean else hint)
+    final = status == 1 and kind is ExitKind.START_ERROR and _RESTORE.search(stderr) is not None
+    return Exit(kind=kind, text=text, status=status, hint="" if clean else hint, final=final)
+
+
+def never_ran(outcome: Outcome) -> bool:
+    """Whether the end of a bhyve proves that no vCPU of the guest has run: a saved state that it was given is as good as it was.
+
+    After a signal, or where nobody wrote the end down, nothing is proved.
+    """
+    match outcome.status:
+        case 64 | 71 | 126 | 127:
+            return True
+        case 1:
+            texts = (_RESTORE, _USAGE, _GDB, _ONE_IS_AN_ERROR)
+            return any(text.search(outcome.stderr) for text in texts)
+        case 4:
+            return _RAN.search(outcome.stderr) is None
+        case _:
+            return False
 
 
 def _by_signal(status: int, *, asked: bool, hint: str) -> Exit:
@@ -159,10 +190,10 @@ def _by_signal(status: int, *, asked: bool, hint: str) -> Exit:
     return Exit(kind=ExitKind.KILLED, text=text, status=status, signal=signal, hint=hint)
 
 
-def _by_status(outcome: Outcome, *, was_up: bool, suspending: bool) -> tuple[ExitKind, str]:
+def _by_status(outcome: Outcome, *, was_up: bool) -> tuple[ExitKind, str]:
     match outcome.status:
-        case 0 if suspending:
-            return ExitKind.SUSPENDED, "suspended to a file"  # before December 2025 a suspend ends with 0: contract 1.7.1
+        case 0 if outcome.saved:
+            return _suspended(outcome)  # before December 2025 a suspend ends with 0: contract 1.7.1
         case 0:
             return ExitKind.REBOOT, "the guest rebooted"
         case 1:
@@ -174,7 +205,7 @@ def _by_status(outcome: Outcome, *, was_up: bool, suspending: bool) -> tuple[Exi
         case 4:
             return _four(outcome, was_up=was_up)
         case 5:
-            return ExitKind.SUSPENDED, "suspended to a file"
+            return _suspended(outcome)
         case 64:
             return ExitKind.CONFIG_ERROR, "bhyve refused its configuration (status 64)"
         case 71:
@@ -187,6 +218,12 @@ def _by_status(outcome: Outcome, *, was_up: bool, suspending: bool) -> tuple[Exi
             return ExitKind.ERROR, f"bhyve ended with status {other}"
 
 
+def _suspended(outcome: Outcome) -> tuple[ExitKind, str]:
+    if outcome.unsaved:
+        return ExitKind.ERROR, f"bhyve says that it was suspended, but its state is not whole: {outcome.unsaved}"
+    return ExitKind.SUSPENDED, f"suspended to disk at {outcome.saved}" if outcome.saved else "suspended to a file"
+
+
 def _one(outcome: Outcome) -> tuple[ExitKind, str]:
     stderr = outcome.stderr
     if _USAGE.search(stderr):
@@ -195,7 +232,9 @@ def _one(outcome: Outcome) -> tuple[ExitKind, str]:
         return ExitKind.START_ERROR, "bhyve could not set up its gdb port"
     if _PASSTHRU.search(stderr):
         return ExitKind.ERROR, "the host refused the interrupts of a passthrough device"
-    if _RESTORE.search(stderr) or _ONE_IS_AN_ERROR.search(stderr):
+    if _RESTORE.search(stderr):
+        return ExitKind.START_ERROR, "bhyve could not restore the saved state"
+    if _ONE_IS_AN_ERROR.search(stderr):
         return ExitKind.START_ERROR, "bhyve could not start (status 1)"
     # bhyvectl --destroy of a live guest gives 1 on 13 and 14; we never use -D, so after a power-off the node is there.
     if _DESTROYED_14.search(stderr) or outcome.node_present is False:

@@ -23,6 +23,7 @@ from bhyved.core.happenings import (
     Prepared,
     PrepareFailed,
     SpawnFailed,
+    SuspendFailed,
     Tick,
     Turn,
     Up,
@@ -48,6 +49,8 @@ def found(life: Life, event: Found, now: float) -> Answer:
             return life.enter_found_preparing(held or text, now)
         case Stage.LOADING:
             return life.enter_loading(text, now)
+        case Stage.RUNNING if event.suspending:
+            return life.enter_suspending("was being suspended to disk when the daemon was restarted")
         case Stage.RUNNING:
             return life.enter(Phase.UP if event.up else Phase.STARTING, text)
 
@@ -137,8 +140,18 @@ def ended(life: Life, event: Ended, now: float) -> Answer:
 
 
 def ended_stopping(life: Life, event: Ended, now: float) -> Answer:
-    """STOPPING: however it ended, it was asked to; the wish decides what follows."""
+    """STOPPING: however it ended, it was asked to; the wish decides what follows. An end before its state was on disk is one of its own."""
+    if life.suspending and event.end.kind is ExitKind.SUSPENDED:
+        life.desired = Desired.DOWN
+        return life.enter_cleaning(policy.Stay(event.end.text), now)
+    if life.suspending:
+        return ended(life, event, now)
     return life.enter_cleaning(life.after_wish(now), now)
+
+
+def suspend_failed(life: Life, event: SuspendFailed, now: float) -> Answer:
+    """STOPPING: the guest runs on, unless somebody has wished it down meanwhile."""
+    return life.enter(Phase.UP, f"not suspended: {event.why}") if life.suspending else IGNORED
 
 
 def ended_killing(life: Life, event: Gone, now: float) -> Answer:
@@ -199,9 +212,9 @@ def tick_loading(life: Life, event: Tick, now: float) -> Answer:
 
 def tick_stopping(life: Life, event: Tick, now: float) -> Answer:
     """STOPPING: press again, or cut the power."""
-    assert life.ladder is not None
     if life.is_early(now):
         return IGNORED
+    assert life.ladder is not None
     if now >= life.ladder.force_at:
         return life.cut(life.ladder.forced(now), f"{life.reason}; it did not shut down in time")
     life.actions.append(PRESS)

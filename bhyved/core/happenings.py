@@ -12,10 +12,11 @@ from bhyved.core.status import Hold
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Bring the guest up. `auto`: the daemon's own wish (autostart), which a hold stops."""
+    """Bring the guest up. `auto`: the daemon's own wish (autostart), which a hold stops. `cold`: not from a saved state."""
 
     by: str
     install: bool = False
+    cold: bool = False
     auto: bool = False
 
 
@@ -42,6 +43,12 @@ class Reset(msgspec.Struct, frozen=True, kw_only=True):
 
 class Poweroff(msgspec.Struct, frozen=True, kw_only=True):
     """Cut the power."""
+
+    by: str
+
+
+class Suspend(msgspec.Struct, frozen=True, kw_only=True):
+    """Write the guest's state to disk and end its run: the next start goes on where it was."""
 
     by: str
 
@@ -103,6 +110,12 @@ class Up(msgspec.Struct, frozen=True):
     """bhyve has all its resources and the guest runs."""
 
 
+class SuspendFailed(msgspec.Struct, frozen=True):
+    """The state could not be written: the guest goes on."""
+
+    why: str
+
+
 class Ended(msgspec.Struct, frozen=True):
     """The bhyve of this run has ended."""
 
@@ -126,20 +139,35 @@ class CleanFailed(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A daemon before this one left a run: the only way, besides a start, to get out of DOWN."""
+    """A daemon before this one left a run: the only way, besides a start, to get out of DOWN. `suspending`: it was being suspended."""
 
     stage: Stage
     up: bool
+    suspending: bool = False
 
 
 class Tick(msgspec.Struct, frozen=True):
     """The deadline has come. A late one, for a phase already left, changes nothing."""
 
 
-Wish = Start | Stop | Restart | Reset | Poweroff | SetHold | Release | Shutdown
-Fact = Turn | Prepared | PrepareFailed | SpawnFailed | LoaderEnded | Up | Ended | Interrupted | Cleaned | CleanFailed | Found | Tick
+Wish = Start | Stop | Restart | Reset | Poweroff | Suspend | SetHold | Release | Shutdown
+Fact = (
+    Turn
+    | Prepared
+    | PrepareFailed
+    | SpawnFailed
+    | LoaderEnded
+    | Up
+    | SuspendFailed
+    | Ended
+    | Interrupted
+    | Cleaned
+    | CleanFailed
+    | Found
+    | Tick
+)
 Event = Wish | Fact
-WISHES: tuple[type, ...] = (Start, Stop, Restart, Reset, Poweroff, SetHold, Release, Shutdown)
+WISHES: tuple[type, ...] = (Start, Stop, Restart, Reset, Poweroff, Suspend, SetHold, Release, Shutdown)
 FACTS: tuple[type, ...] = (
     Turn,
     Prepared,
@@ -147,6 +175,7 @@ FACTS: tuple[type, ...] = (
     SpawnFailed,
     LoaderEnded,
     Up,
+    SuspendFailed,
     Ended,
     Interrupted,
     Cleaned,
@@ -171,6 +200,7 @@ ALREADY = Answer(True, "already")
 NOT_RUNNING = Answer(False, "not-running", "the guest is not running")
 NOT_UP_YET = Answer(False, "not-up-yet", "the guest has not come up yet")
 STOPPING = Answer(False, "stopping", "the guest is being stopped")
+SUSPENDING = Answer(False, "suspending", "the guest is being suspended to disk: it can be started when that is done")
 SHUTTING_DOWN = Answer(False, "shutting-down", "bhyved is stopping its guests")
 NOT_HELD = Answer(True, "already", "the guest is not held")
 IGNORED = Answer(True, "ignored")
@@ -190,6 +220,7 @@ SPAWN = Action("spawn")
 PRESS = Action("press")
 FORCE_POWEROFF = Action("force-poweroff")
 FORCE_RESET = Action("force-reset")
+SUSPEND = Action("suspend")
 KILL = Action("kill")
 CLEAN = Action("clean")  # for an immediate next run: taps and nodes are dealt with by its PREPARE
 CLEAN_ALL = Action("clean-all")

@@ -14,6 +14,7 @@ from bhyved.core.happenings import (
     FORCE_POWEROFF,
     KILL,
     PRESS,
+    SUSPEND,
     Action,
     Answer,
     Poweroff,
@@ -60,6 +61,7 @@ class Life:
         self.by = ""  # who or what wished the present run, or the next one
         self.auto = False  # that was automation, which a hold stops
         self.install = False  # install media are attached, until the guest has ended once
+        self.cold = False  # a saved state is to be thrown away
         self.first_run = True  # of this wish: a VNC `wait` applies
 
         self.book = book
@@ -68,6 +70,7 @@ class Life:
 
         self.ladder: Ladder | None = None
         self.give_up_at: float | None = None  # set when the first SIGKILL has been sent
+        self.suspending = False  # STOPPING, and not by its button: bhyve writes the guest's state to disk
         self.forced = False  # the power of this run was cut
         self.blame: Exit | None = None  # why we ended the run ourselves, when nobody had asked
         self.blame_until = 0.0  # a run that lives longer has not ended for it
@@ -94,6 +97,7 @@ class Life:
         """The guest is to run, as a person or the daemon asked; a person's wish clears the history."""
         asked_for = isinstance(event, Start) and event.install
         self.install = asked_for or (self.install and self.desired is Desired.UP)
+        self.cold = (isinstance(event, Start) and event.cold) or (self.cold and self.desired is Desired.UP)
         self.desired, self.by, self.first_run, self.held = Desired.UP, event.by, True, ""
         self.auto = isinstance(event, Start) and event.auto
         if not self.auto:
@@ -111,6 +115,7 @@ class Life:
     def enter(self, phase: Phase, reason: str) -> Answer:
         """Into `phase`, which waits for no time unless the caller says so."""
         self.phase, self.reason, self.deadline, self.ladder, self.give_up_at = phase, reason, None, None, None
+        self.suspending = False
         return ACCEPTED
 
     def enter_waiting(self, reason: str) -> Answer:
@@ -138,6 +143,13 @@ class Life:
             steps = steps.pressed(now)
         self.enter(Phase.STOPPING, reason)
         self.ladder, self.deadline, self.install = steps, steps.next_at(), False
+        return ACCEPTED
+
+    def enter_suspending(self, reason: str) -> Answer:
+        """No time limit: writing the memory takes as long as the disk needs, and the host gives it up when it does not get on."""
+        self.actions.append(SUSPEND)
+        self.enter(Phase.STOPPING, reason)
+        self.suspending = True
         return ACCEPTED
 
     def cut(self, steps: Ladder, reason: str) -> Answer:

@@ -66,6 +66,8 @@ def judge(restart: Restart, end: Exit, book: Book, *, uptime_s: float, now: floa
             return _rebooted(restart, book, now, rng, word)
         case ExitKind.SUSPENDED:
             return Stay("suspended"), Book()
+        case ExitKind.START_ERROR if end.final:
+            return HoldFor(sentence(end)), book
         case ExitKind.CONFIG_ERROR:
             return HoldFor(sentence(end)), book
         case ExitKind.START_ERROR:

@@ -68,6 +68,18 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class Suspension(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest's state on disk, which its next start resumes: since when, by whose wish, and where its files are.
+
+    `doubtful`: a resume of it was cut short. The guest may have written to its disks since, so nothing resumes it by itself.
+    """
+
+    at: datetime
+    by: str
+    path: str
+    doubtful: bool = False
+
+
 class Book(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """What counts against the limits: monotonic times of reboots and crashes, and failed starts in a row.
 
@@ -180,6 +192,8 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     taps: tuple[str, ...] = ()
     vnc: str = ""
     disks: tuple[str, ...] = ()
+    suspended: Suspension | None = None
+    suspending: bool = False  # its state is being written to disk
     waiting_for: str = ""
     ill: str = ""  # why its health probes take it as ill
     orphaned: bool = False  # its file has gone; it goes on until it is pruned
@@ -213,6 +227,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     taps: tuple[str, ...]
     vnc: str
     serials: tuple[str, ...]
+    suspended: Suspension | None
 
 
 def row(status: VmStatus, now: float) -> Row:
@@ -242,6 +257,7 @@ def row(status: VmStatus, now: float) -> Row:
         taps=status.taps,
         vnc=status.vnc,
         serials=status.serials,
+        suspended=status.suspended,
     )
 
 

@@ -16,6 +16,7 @@ from bhyved.core.happenings import (
     NOT_UP_YET,
     SHUTTING_DOWN,
     STOPPING,
+    SUSPENDING,
     Answer,
     Event,
     Poweroff,
@@ -26,6 +27,7 @@ from bhyved.core.happenings import (
     Shutdown,
     Start,
     Stop,
+    Suspend,
 )
 from bhyved.core.ladder import Ladder
 from bhyved.core.life import Life, held_text
@@ -100,6 +102,8 @@ def start_ending(life: Life, event: Start | Restart, now: float) -> Answer:
     """STOPPING, KILLING, CLEANING: it comes up again behind its end."""
     if life.closing:
         return SHUTTING_DOWN
+    if life.suspending:
+        return SUSPENDING
     if isinstance(event, Start) and event.auto and life.want_up:
         return ALREADY
     life.wish_up(event)
@@ -187,7 +191,9 @@ def stop_up(life: Life, event: Stop | Shutdown, now: float) -> Answer:
 
 
 def stop_stopping(life: Life, event: Stop | Shutdown, now: float) -> Answer:
-    """STOPPING: another wish for the end, perhaps for an earlier one."""
+    """STOPPING: another wish for the end, perhaps for an earlier one. A suspend under way may still end the run before that does."""
+    if life.suspending:
+        return stop_up(life, event, now)
     assert life.ladder is not None
     already = not life.want_up
     life.wish_down(event)
@@ -233,6 +239,21 @@ def poweroff(life: Life, event: Poweroff, now: float) -> Answer:
     steps = ladder.cut_power(now)
     life.wish_down(event)
     return life.cut(steps if life.ladder is None else ladder.sooner(life.ladder, steps), down_text(event))
+
+
+# --- suspend --------------------------------------------------------------------------------------------------------------------
+
+
+def suspend(life: Life, event: Suspend, now: float) -> Answer:
+    """UP: what was wished stays so until the state is on disk, since the guest goes on when that fails."""
+    if life.closing:
+        return SHUTTING_DOWN
+    return life.enter_suspending(f"being suspended to disk for {event.by}")
+
+
+def suspend_stopping(life: Life, event: Suspend, now: float) -> Answer:
+    """STOPPING: under way, or too late."""
+    return ALREADY if life.suspending else STOPPING
 
 
 # --- reset, hold, release -------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """What the end of a process means: contract 1.7.6, row by row."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core.exits import HINTS, ExitKind, Outcome, Stage, classify, classify_loader, hint_for
+from bhyved.core.exits import HINTS, ExitKind, Outcome, Stage, classify, classify_loader, hint_for, never_ran
 
 # status, stderr, node there, was up, asked -> kind
 ROWS = {
@@ -52,6 +54,11 @@ ROWS = {
 }
 
 
+def ended(status: int | None, stderr: str = "", **more: Any) -> Outcome:
+    """How a bhyve ended."""
+    return Outcome(stage=Stage.RUNNING, status=status, stderr=stderr, **more)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_every_observation_has_its_class(name: str) -> None:
     """The table of contract 1.7.6 with the texts of 1.7.2 to 1.7.5."""
@@ -70,9 +77,9 @@ def test_every_kind_occurs() -> None:
 
 
 def test_before_december_2025_a_suspend_ends_with_0() -> None:
-    """Only our own request tells it from a reboot."""
-    outcome = Outcome(stage=Stage.RUNNING, status=0)
-    assert classify(outcome, was_up=True, asked=False, suspending=True).kind is ExitKind.SUSPENDED
+    """Only our own request, and what came of it, tell it from a reboot."""
+    assert classify(ended(0, saved="/db/saved"), was_up=True, asked=False).kind is ExitKind.SUSPENDED
+    assert classify(ended(0, unsaved="it has no state"), was_up=True, asked=False).kind is ExitKind.REBOOT
 
 
 def test_a_signal_says_its_name() -> None:
@@ -137,12 +144,62 @@ def test_the_end_of_a_loader(loader: str, status: int | None, words: str | None)
         assert words in end.text
 
 
-@given(st.none() | st.integers(0, 255), st.text(), st.none() | st.booleans(), st.booleans(), st.booleans(), st.booleans())
-def test_classify_is_total(status: int | None, stderr: str, node: bool | None, was_up: bool, asked: bool, suspending: bool) -> None:
-    """Every outcome has a meaning and a sentence without a full stop, and the signal fits the status."""
-    outcome = Outcome(stage=Stage.RUNNING, status=status, stderr=stderr, node_present=node)
+@pytest.mark.parametrize(
+    ("saved", "unsaved", "kind", "text"),
+    [
+        ("/db/saved", "", "suspended", "suspended to disk at /db/saved"),
+        ("", "", "suspended", "suspended to a file"),
+        ("", "it has no state.meta", "error", "bhyve says that it was suspended, but its state is not whole: it has no state.meta"),
+    ],
+)
+def test_a_suspend_is_one_when_its_state_is_whole(saved: str, unsaved: str, kind: str, text: str) -> None:
+    """Somebody else's suspend is believed; one of bhyved's own is looked at."""
+    end = classify(ended(5, saved=saved, unsaved=unsaved), was_up=True, asked=False)
 
-    end = classify(outcome, was_up=was_up, asked=asked, suspending=suspending)
+    assert (end.kind, end.text) == (kind, text)
+
+
+def test_a_state_that_cannot_be_restored_ends_the_starts() -> None:
+    """It is a failed start, and the only kind of it that would fail in the same way for ever."""
+    refused = classify(ended(1, "Failed to restore VM memory.\n"), was_up=False, asked=False)
+    others = [classify(ended(status, "no tap"), was_up=False, asked=False) for status in (1, 4, 71, 127)]
+
+    assert (refused.kind, refused.text, refused.final) == ("start-error", "bhyve could not restore the saved state", True)
+    assert "vmctl start --cold" in refused.hint
+    assert not any(end.final for end in others)
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "proved"),
+    [
+        (1, "Failed to read checkpoint info from file: 'x'.", True),
+        (1, "Usage: bhyve", True),
+        (1, "", False),
+        (1, "vm_run error -1, errno 6", False),
+        (4, "Device emulation initialization error: No such file or directory", True),
+        (4, "vm_run error -1, errno 6", False),
+        (64, "", True),
+        (71, "", True),
+        (127, "", True),
+        (0, "", False),
+        (5, "", False),
+        (137, "", False),
+        (None, "", False),
+    ],
+)
+def test_what_proves_that_the_guest_has_not_run(status: int | None, stderr: str, proved: bool) -> None:
+    """A state is resumed a second time only when the first bhyve cannot have touched the disks."""
+    assert never_ran(ended(status, stderr)) is proved
+
+
+@given(
+    st.none() | st.integers(0, 255), st.text(), st.none() | st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["", "/db/saved"])
+)
+def test_classify_is_total(status: int | None, stderr: str, node: bool | None, was_up: bool, asked: bool, saved: str) -> None:
+    """Every outcome has a meaning and a sentence without a full stop, and the signal fits the status."""
+    outcome = Outcome(stage=Stage.RUNNING, status=status, stderr=stderr, node_present=node, saved=saved)
+
+    end = classify(outcome, was_up=was_up, asked=asked)
 
     assert end.text
     assert not end.text.endswith(".")

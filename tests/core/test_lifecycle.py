@@ -7,6 +7,7 @@ from bhyved.core.ladder import FORCE_S, KILL_S
 from bhyved.core.lifecycle import (
     ACCEPTED,
     ALREADY,
+    IGNORED,
     KILL,
     NOT_HELD,
     NOT_RUNNING,
@@ -14,6 +15,7 @@ from bhyved.core.lifecycle import (
     PRESS,
     SHUTTING_DOWN,
     STOPPING,
+    SUSPENDING,
     Cleaned,
     CleanFailed,
     Ended,
@@ -33,6 +35,8 @@ from bhyved.core.lifecycle import (
     SpawnFailed,
     Start,
     Stop,
+    Suspend,
+    SuspendFailed,
     Tick,
     Turn,
     Up,
@@ -966,3 +970,83 @@ def test_presses_of_its_own() -> None:
         guest.until_deadline()
     assert guest.when(PRESS) == [1.0, 3.0]
     assert guest.now == 1010.0
+
+
+# --- suspended to disk ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_suspend_ends_the_run_when_the_state_is_on_disk() -> None:
+    """Until then the guest is wished up; then it is down, wished down, and says where its state is."""
+    guest = Guest().run()
+    assert guest.tell(Suspend(by="alice")) == ACCEPTED
+    assert (guest.phase, guest.life.deadline, guest.life.desired) == (Phase.STOPPING, None, Desired.UP)
+    assert guest.did()[-1] == "suspend"
+    assert guest.tell(Suspend(by="bob")) == ALREADY
+    guest.tell(Ended(end(ExitKind.SUSPENDED, "suspended to disk at /db/web1"), 60.0), Cleaned())
+
+    assert (guest.phase, guest.life.reason, guest.life.desired) == (Phase.DOWN, "suspended to disk at /db/web1", Desired.DOWN)
+
+
+def test_a_suspend_that_fails_leaves_the_guest_running() -> None:
+    """And says why; the next one may succeed."""
+    guest = Guest().run()
+    guest.tell(Suspend(by="alice"), SuspendFailed("the disk is full"))
+    assert (guest.phase, guest.life.reason, guest.life.desired) == (Phase.UP, "not suspended: the disk is full", Desired.UP)
+
+    assert guest.tell(Suspend(by="alice")) == ACCEPTED
+
+
+def test_an_end_before_the_state_was_on_disk_is_judged_as_any_other() -> None:
+    """Nobody asked for a crash: the guest comes back."""
+    guest = Guest().run()
+    guest.tell(Suspend(by="alice"))
+    guest.end(ExitKind.ERROR)
+    guest.tell(Cleaned())
+
+    assert (guest.phase, guest.life.desired, len(guest.life.book.crashes)) == (Phase.BACKOFF, Desired.UP, 1)
+
+
+def test_what_is_wished_while_a_guest_is_suspended() -> None:
+    """A stop presses the button, and gives up on it in its time; what would begin another run is refused."""
+    for event in (Start(by="bob"), Restart(by="bob")):
+        guest = Guest().run()
+        guest.tell(Suspend(by="alice"))
+        assert guest.tell(event) == SUSPENDING
+    assert guest.tell(Stop(by="bob")) == ACCEPTED
+    assert (guest.did()[-1], guest.life.suspending) == ("press", False)
+    assert guest.tell(SuspendFailed("the disk is full")) == IGNORED
+    assert guest.phase is Phase.STOPPING
+    guest.end(ExitKind.SUSPENDED)
+    guest.tell(Cleaned())
+
+    assert (guest.phase, guest.life.desired) == (Phase.DOWN, Desired.DOWN)
+
+
+def test_only_a_guest_that_is_up_is_suspended() -> None:
+    """In every other phase the asker is told why not."""
+    codes = {Phase.STOPPING: "stopping", Phase.KILLING: "stopping"}
+    for phase in set(Phase) - {Phase.UP}:
+        answer = in_phase(phase).tell(Suspend(by="alice"))
+        assert (answer.ok, answer.code) == (False, codes.get(phase, answer.code))
+    closing = Guest().run()
+    closing.life.closing = True
+
+    assert closing.tell(Suspend(by="alice")) == SHUTTING_DOWN
+
+
+def test_a_suspend_outlives_the_daemon() -> None:
+    """The next one waits for what comes of it."""
+    guest = Guest(desired=Desired.UP)
+    guest.tell(Found(Stage.RUNNING, up=True, suspending=True))
+
+    assert (guest.phase, guest.life.suspending, guest.did()) == (Phase.STOPPING, True, ["suspend"])
+
+
+def test_a_cold_start_stays_one_until_the_guest_is_stopped() -> None:
+    """A start that fails and is tried again does not fall back to the saved state that was to be thrown away."""
+    guest = Guest()
+    guest.tell(Start(by="alice", cold=True), Start(by="bob"))
+    assert guest.life.cold
+    guest.tell(Stop(by="alice"), Start(by="alice"))
+
+    assert not guest.life.cold

@@ -23,6 +23,7 @@ from bhyved.core.lifecycle import (
     PREPARE,
     PRESS,
     SPAWN,
+    SUSPEND,
     Action,
     Cleaned,
     CleanFailed,
@@ -43,6 +44,8 @@ from bhyved.core.lifecycle import (
     SpawnFailed,
     Start,
     Stop,
+    Suspend,
+    SuspendFailed,
     Tick,
     Turn,
     Up,
@@ -59,6 +62,7 @@ WISHES = st.one_of(
     st.builds(Start, by=st.just("alice"), install=st.booleans(), auto=st.booleans()),
     st.builds(Stop, by=st.just("bob"), force=st.booleans(), timeout_s=st.sampled_from([None, 0.0, 5.0])),
     st.sampled_from([Restart(by="alice"), Reset(by="alice"), Poweroff(by="bob"), SetHold(hold=HOLD), Release(by="alice")]),
+    st.just(Suspend(by="alice")),
 )
 
 
@@ -72,6 +76,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.cleaning: Action | None = None
         self.unborn = False  # it was told to start a process, and has not said yet whether it could
         self.shows_up = False
+        self.suspending = False  # bhyve was asked to write the guest's state to disk, and has not said that it cannot
         self.turn_asked = False
         self.leftovers = ""  # what a run has left on the host: "node" (a CLEAN leaves it), "all"
 
@@ -116,9 +121,13 @@ class AnyHistory(RuleBasedStateMachine):
                 assert self.leftovers != "all", "a run over another one's remains"
                 self.preparing, self.leftovers = True, "all"
             case _ if action in (LOAD, SPAWN):
+                assert not self.suspending
                 self.process, self.unborn, self.shows_up = "loader" if action == LOAD else "bhyve", True, False
             case _ if action in (PRESS, FORCE_POWEROFF, FORCE_RESET):
                 assert self.process == "bhyve"
+            case _ if action == SUSPEND:
+                assert self.process == "bhyve"
+                self.suspending = True
             case _ if action == KILL:
                 assert self.process
             case _ if action in (CLEAN, CLEAN_ALL):
@@ -198,6 +207,17 @@ class AnyHistory(RuleBasedStateMachine):
         self.shows_up = True
         self.tell(Up())
 
+    @precondition(lambda self: self.suspending)
+    @rule()
+    def suspending_fails(self) -> None:
+        self.suspending = False
+        was = self.life.phase, self.life.suspending
+        self.tell(SuspendFailed("the disk is full"))
+        if was == (Phase.STOPPING, True):
+            assert self.life.phase is Phase.UP
+        else:
+            assert self.life.phase is was[0]
+
     @precondition(lambda self: self.process and not self.unborn)
     @rule(kind=st.sampled_from(ExitKind), uptime_s=st.sampled_from([1.0, 1000.0]))
     def the_process_ends(self, kind: ExitKind, uptime_s: float) -> None:
@@ -205,7 +225,10 @@ class AnyHistory(RuleBasedStateMachine):
         if was == "loader":
             self.tell(LoaderEnded(None if kind is ExitKind.POWEROFF else end("start-error")))
         else:
+            suspending, self.suspending = self.life.suspending, False
             self.tell(Ended(end(kind), uptime_s))
+            if suspending and kind is ExitKind.SUSPENDED:
+                assert self.life.desired is Desired.DOWN, "a guest that was suspended would start by itself"
             self.wish = self.life.desired  # a guest that powers itself off has a say
 
     @precondition(lambda self: self.cleaning is not None)
@@ -226,7 +249,8 @@ class AnyHistory(RuleBasedStateMachine):
         if self.process:
             self.unborn = False
             stage = Stage.LOADING if self.process == "loader" else Stage.RUNNING
-            self.tell(Found(stage, self.shows_up and stage is Stage.RUNNING))
+            is_up = self.shows_up and stage is Stage.RUNNING
+            self.tell(Found(stage, is_up, suspending=self.suspending))
         elif self.leftovers:
             self.preparing = False
             self.tell(Found(Stage.PREPARING, False))
@@ -243,7 +267,9 @@ class AnyHistory(RuleBasedStateMachine):
             phase = self.life.phase
             if phase in AT_REST or (phase is Phase.UP and self.life.want_up):
                 break
-            if phase is Phase.UP:
+            if self.suspending:
+                self.the_process_ends(ExitKind.SUSPENDED, 1.0)
+            elif phase is Phase.UP:
                 self.tell(Shutdown(by="rc"))
             elif self.unborn:
                 self.a_process_starts(born=True)
@@ -270,7 +296,14 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def a_deadline_exactly_where_time_counts(self) -> None:
         if hasattr(self, "life"):
-            assert (self.life.deadline is not None) == (self.life.phase in TIMED), self.life.phase
+            assert (self.life.deadline is not None) == (self.life.phase in TIMED and not self.life.suspending), self.life.phase
+
+    @invariant()
+    def a_suspend_is_waited_for_only_while_it_is_under_way(self) -> None:
+        if hasattr(self, "life") and self.life.suspending:
+            assert self.life.phase is Phase.STOPPING
+            assert self.suspending
+            assert self.life.desired is Desired.UP, "it would be stopped if that failed"
 
     @invariant()
     def never_idle_unless_down_or_held(self) -> None:

@@ -35,6 +35,8 @@ from bhyved.core.lifecycle import (
     SpawnFailed,
     Start,
     Stop,
+    Suspend,
+    SuspendFailed,
     Tick,
     Turn,
     Up,
@@ -58,19 +60,24 @@ def events(life: Lifecycle, now: float) -> list[Event]:
         *(Start(by="a", auto=auto) for auto in (False, True)),
         *(Stop(by="a", force=force, timeout_s=timeout_s) for force, timeout_s in ((False, None), (False, 1.0), (True, None))),
         *(Shutdown(by="a", force=force, end_at=end_at) for force, end_at in ((False, None), (False, now + 3.0), (True, None))),
-        *(event(by="a") for event in (Restart, Reset, Poweroff, Release)),
+        *(event(by="a") for event in (Restart, Reset, Poweroff, Suspend, Release)),
         SetHold(hold=HOLD),
         *(
             Found(stage, up)
             for stage, up in ((Stage.PREPARING, False), (Stage.LOADING, False), (Stage.RUNNING, False), (Stage.RUNNING, True))
         ),
+        Found(Stage.RUNNING, up=True, suspending=True),
         *(Prepared(loader=loader) for loader in (False, True)),
         *(PrepareFailed("why", fatal=fatal, stuck=stuck) for fatal, stuck in ((False, False), (True, False), (False, True))),
         *(LoaderEnded(how) for how in (None, end("start-error"))),
-        *(Ended(end(kind), 1.0) for kind in (ExitKind.POWEROFF, ExitKind.REBOOT, ExitKind.ERROR, ExitKind.CONFIG_ERROR)),
+        *(
+            Ended(end(kind), 1.0)
+            for kind in (ExitKind.POWEROFF, ExitKind.REBOOT, ExitKind.ERROR, ExitKind.CONFIG_ERROR, ExitKind.SUSPENDED)
+        ),
         *(CleanFailed("why", stuck=stuck) for stuck in (False, True)),
         *(event() for event in (Turn, Up, Interrupted, Cleaned, Tick)),
         SpawnFailed("why"),
+        SuspendFailed("why"),
     ]
 
 
@@ -79,7 +86,16 @@ def shape(life: Lifecycle, now: float) -> tuple[Any, ...]:
     verdict = life.verdict
     later = isinstance(verdict, StartAt) and verdict.at > now
     wish = (life.desired, life.closing, life.auto, life.hold is None, life.held == "")
-    run = (life.blame is None, life.reset_by == "", life.give_up_at is None, life.dirty, life.cleaning, life.stuck, life.undead)
+    run = (
+        life.suspending,
+        life.blame is None,
+        life.reset_by == "",
+        life.give_up_at is None,
+        life.dirty,
+        life.cleaning,
+        life.stuck,
+        life.undead,
+    )
     return (life.phase, type(verdict), later, life.is_early(now), life.spec.stop.timeout, *wish, *run)
 
 

@@ -43,6 +43,14 @@ def test_each_kind_of_end(kind: ExitKind, verdict: Verdict) -> None:
     assert replay(Restart(), (10.0, kind))[0] == verdict
 
 
+def test_a_start_that_would_fail_for_ever_is_not_tried_again() -> None:
+    """A saved state that bhyve cannot restore waits for a person."""
+    end = Exit(kind=ExitKind.START_ERROR, text="cannot be restored", hint="boot it", final=True)
+    verdict, book = judge(Restart(), end, Book(), uptime_s=0.1, now=10.0, rng=lambda: 0.0)
+
+    assert (verdict, book) == (HoldFor("cannot be restored: boot it"), Book())
+
+
 def test_every_kind_is_judged() -> None:
     """The kinds that are no crash are those with a rule of their own."""
     others = {REBOOT, OFF, ExitKind.HALT, ExitKind.SUSPENDED, ExitKind.CONFIG_ERROR, ExitKind.START_ERROR}
