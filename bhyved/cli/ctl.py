@@ -11,6 +11,7 @@ from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     from bhyved.ctl.verbs import Verb
 
@@ -96,5 +97,16 @@ def _complain(failure: Failure) -> int:
     return failure.status
 
 
+def script() -> NoReturn:
+    """What bin/vmctl runs. To take the interpreter apart in the end would be a tenth of a short verb."""
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:  # noqa: SIM105 - contextlib is another import
+            stream.flush()
+        except OSError:
+            pass
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+#: Unit, the next smaller one, and how many of that it has.
+_UNITS = ((86_400, "d", 3600, "h", 24), (3600, "h", 60, "m", 60), (60, "m", 1, "s", 60))
 
 
 def span(seconds: float) -> str:
@@ -15,16 +14,11 @@ def span(seconds: float) -> str:
             return f"{tenths // 10}s"
         return f"{tenths / 10}s" if tenths > 10 else f"{tenths}00ms"
     whole = round(seconds)
-    for (unit_s, _), (smaller_s, _) in pairwise(_UNITS):
+    for unit_s, unit, smaller_s, smaller, count in _UNITS:
         if whole >= unit_s:
-            whole = whole // smaller_s * smaller_s
-            break
-    text = ""
-    for unit_s, unit in _UNITS:
-        count, whole = divmod(whole, unit_s)
-        if count:
-            text += f"{count}{unit}"
-    return text
+            many, few = divmod(whole // smaller_s, count)
+            return f"{many}{unit}{few}{smaller}" if few else f"{many}{unit}"
+    return f"{whole}s"
 
 
 def size(count: int) -> str:

@@ -46,10 +46,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozens
     """Rows under their heads. `right`: columns of numbers. `colours`: one a row, for its second column."""
     limit, on = width(), has_colour()
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    shape = "  ".join([f"%{size}s" if at in right else f"%-{size}s" for at, size in enumerate(widths)])
     lines = []
     for number, row in enumerate((heads, *rows)):
-        cells = [cell.rjust(size) if at in right else cell.ljust(size) for at, (cell, size) in enumerate(zip(row, widths, strict=True))]
-        line = "  ".join(cells).rstrip()
+        line = (shape % tuple(row)).rstrip()
         if limit is not None and len(line) > limit:
             line = line[: limit - 1] + "…"
         if on and number and colours:

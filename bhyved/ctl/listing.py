@@ -49,6 +49,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def remark(row: dict[str, Any]) -> str:
     """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
+    hold = row["hold"]
+    if row["phase"] == "up" and hold is None and not row["config_changed"]:
+        return ""
     words = []
     if row["phase"] != "up":
         words.append(row["reason"])
@@ -56,7 +59,6 @@ def remark(row: dict[str, Any]) -> str:
             words.append(f"next start in {span(row['next_start_in_s'])}")
         if row["attempts"] not in row["reason"]:
             words.append(row["attempts"])
-    hold = row["hold"]
     if hold is not None and row["phase"] != "held":  # there, the reason says it
         words.append(f"held by {hold['by']}" + (f": {hold['reason']}" if hold["reason"] else ""))
     if row["config_changed"]:
