@@ -115,7 +115,7 @@ class _Daemon:
         spec, paths = life.spec, life.spec.paths
         self._life, self._spec, self._tools, self._loop = life, spec, tools, loop
         self._run = Path(paths.run)
-        self._host = FreeBsdHost(spec, tools, facts)
+        self._host = FreeBsdHost(spec, tools, facts, loop.busy_s)
         self._vault = FileVault(f"{paths.db}/vm")
         self._drain_file = HostDrainFile(str(paths.db), facts.boot)
         self._journal = FileJournal(str(paths.db), facts.boot, self._host.utc)

@@ -21,6 +21,10 @@ class LoopWatch(Instrument):
         self.longest_s = 0.0
         self._since: float | None = None
 
+    def busy_s(self) -> float:
+        """For how long the loop has not looked at its sockets."""
+        return 0.0 if self._since is None else time.perf_counter() - self._since
+
     def after_io_wait(self, timeout: float) -> None:
         self._since = time.perf_counter()
 

@@ -4,12 +4,13 @@ Everything is found below the configuration's `[paths]`, so that the lab is a ho
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from bhyved.core.errors import HostError
 from bhyved.core.handover import Reconciled
 from bhyved.core.spec import DaemonSpec
+from bhyved.host.crowd import Crowd
 from bhyved.host.facts import HostFacts
 from bhyved.host.ledger import Ledgers
 from bhyved.host.liveness import Liveness
@@ -28,9 +29,9 @@ _ASK_S = 2.0  # a host that goes down has no more to give
 
 
 class FreeBsdHost:
-    """See `daemon.ports.Host`."""
+    """See `daemon.ports.Host`. `busy_s`: for how long the event loop has not looked at its sockets."""
 
-    def __init__(self, spec: DaemonSpec, tools: Tools, facts: HostFacts) -> None:
+    def __init__(self, spec: DaemonSpec, tools: Tools, facts: HostFacts, busy_s: Callable[[], float]) -> None:
         paths = spec.paths
         self._facts, self._tools = facts, tools
         self._site = Site(
@@ -45,6 +46,7 @@ class FreeBsdHost:
             taps=Taps(tools),
             processes=Processes(tools),
             ledgers=Ledgers(f"{paths.run}/vm", facts.boot),
+            crowd=Crowd(busy_s),
         )
         self._machines: dict[str, GuestMachine] = {}
 

@@ -1,6 +1,6 @@
 """Where everything of this host is, and the tools to act on it: what `host.freebsd` makes once and every guest's machine uses."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bhyved.core.assigned import Target
 from bhyved.host.crowd import Crowd
@@ -26,7 +26,7 @@ class Site:
     taps: Taps
     processes: Processes
     ledgers: Ledgers
-    crowd: Crowd = field(default_factory=Crowd)
+    crowd: Crowd
 
     def directory(self, name: str) -> str:
         """A guest's volatile files; 0700."""

@@ -73,7 +73,7 @@ class OneHost:
         run, db, log, dev = (AbsPath(path) for path in (self.run, self.db, self.log, self.dev))
         spec = DaemonSpec(paths=Paths(run=run, db=db, log=log, dev=dev))
         tools = Tools((str(self.scripts.bin), "/usr/bin", "/bin"))
-        return FreeBsdHost(spec, tools, HostFacts(boot=boot, host_id="a-host", target=Target("15", "amd64")))
+        return FreeBsdHost(spec, tools, HostFacts(boot=boot, host_id="a-host", target=Target("15", "amd64")), lambda: 0.0)
 
     def directory(self, name: str = "web") -> Path:
         return self.run / "vm" / name
