@@ -135,7 +135,8 @@ class _Streams:
                 if fd == self._stdin:
                     self._write()
                 elif fd in self._kept and not self._read(fd):
-                    self._watch.forget(fd)
+                    if not ended:  # else all is closed in a moment
+                        self._watch.forget(fd)
                     del self._kept[fd]
             if ended:
                 self._drain()

@@ -61,13 +61,16 @@ class Trace:
         self.pid_path = f"{directory}/{prefix}pid"
         self.exit_path = f"{directory}/{prefix}exit"
         self.begin_path = f"{directory}/{prefix}begin"
+        self._is_removed = False  # and since then no keeper was there to write
 
     def allocate(self, monotonic: float, log_from: int) -> None:
         """Make all anew, pid and exit blank. Raises HostError."""
         begin = f"{monotonic:.6f} {log_from}\n".encode()
+        if not self._is_removed:
+            self.remove()  # new files: the time of an old one is no end of this run
+        self._is_removed = False
         for path, content in ((self.begin_path, begin), (self.pid_path, _BLANKS), (self.exit_path, _BLANKS)):
             try:
-                remove(path)  # a new file: the time of the old one is no end of this run
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 try:
                     write_whole(fd, content)
@@ -103,9 +106,11 @@ class Trace:
             return None
 
     def remove(self) -> None:
-        """Forget it."""
-        for path in (self.exit_path, self.pid_path, self.begin_path):
-            remove(path)
+        """Forget it. Only while nobody holds the FIFO: a keeper would write it anew."""
+        if not self._is_removed:
+            for path in (self.exit_path, self.pid_path, self.begin_path):
+                remove(path)
+            self._is_removed = True
 
 
 def _number(path: str) -> int | None:

@@ -24,6 +24,7 @@ class Liveness:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._is_free = False  # nobody has had it since an end-of-file event, ourselves included
 
     def open_writer(self) -> int:
         """A copy of the writing end, close-on-exec; the FIFO is made where there is none. Raises HostError."""
@@ -37,6 +38,7 @@ class Liveness:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise HostError(f"{self.path} is no FIFO; remove it", fatal=True)
+        self._is_free = False
         return fd
 
     def watch(self) -> "Watch | None":
@@ -54,7 +56,10 @@ class Liveness:
         except OSError:
             os.close(fd)
             return None
-        return Watch(fd)
+        return Watch(fd, self._freed)
+
+    def _freed(self) -> None:
+        self._is_free = True
 
     def is_held(self) -> bool:
         """Whether anybody has the writing end at this moment, ourselves counted. What was written is taken."""
@@ -70,8 +75,10 @@ class Liveness:
         """Whether somebody has the writing end and keeps it for `limit_s`.
 
         A child that has nothing to do with it may have a copy for a moment: the kernel lets its parent go on before it closes what
-        is close-on-exec.
+        is close-on-exec. Behind an end that we have seen there is nothing to look at: nobody can have got it but from us.
         """
+        if self._is_free:
+            return False
         watch = self.watch()
         if watch is None:
             return False
@@ -92,8 +99,8 @@ class Liveness:
 class Watch:
     """One reading end. At most one task waits on it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, freed: Callable[[], None]) -> None:
+        self._fd, self._freed = fd, freed
 
     def is_held(self) -> bool:
         """Whether the end has not come yet. Returns at once."""
@@ -117,9 +124,12 @@ class Watch:
     def _take(self) -> bytes | None:
         """Asked only after an event: then, and only then, an empty read is the end. None: nothing to read now."""
         try:
-            return os.read(self._fd, _CHUNK)
+            data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
             return None
+        if not data:
+            self._freed()
+        return data
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -1,23 +1,25 @@
 """Which processes are a guest's: by what ps(1) shows, since procfs is normally not mounted (contract 8.2).
 
 A bhyve shows its argv until its resources are acquired and `bhyve: NAME` from then on (contract 1.6). Looks are shared: a hundred
-guests that come up together cost a few processes, not hundreds. The plain methods block: threads call them while guests run.
+guests that come up together cost a few processes, not hundreds. `look` blocks: it is for a daemon that starts.
 """
 
 import functools
 import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
 
-from bhyved.host.toolbox import Tools
+from bhyved.core.errors import HostError, Stuck
+from bhyved.host.tool import run_tool
+from bhyved.host.toolbox import Result, Tools
 
 _PS = ("ps", "-axww", "-o", "pid,command")  # with the header line: behind `pid=` all the rest would be a header's text
 _PROGRAMS = ("bhyve", "bhyveload", "grub-bhyve")
 _TITLE = "bhyve: "
+_OUTPUT_BYTES = 16 << 20  # thousands of processes with long command lines
 _SUFFIX = " (bhyve)"  # ps puts the program's name behind a title (contract 8.2)
 
 
@@ -44,21 +46,29 @@ class Processes:
         self._tools = tools
         self._seen = Seen({})
         self._seen_at = float("-inf")
-        self._lock = threading.Lock()
+        self._looking = trio.Lock()
 
     def look(self, max_age_s: float = 0.0) -> Seen:
         """Every process, as it was at most `max_age_s` ago. Raises HostError."""
-        asked = time.monotonic()
-        with self._lock:
-            if self._seen_at < asked - max_age_s:
-                at = time.monotonic()
-                self._seen = Seen(parse_ps(self._tools.ask(_PS).text))
-                self._seen_at = at
-            return self._seen
+        asked = at = time.monotonic()
+        if self._seen_at < asked - max_age_s:
+            self._take(self._tools.ask(_PS), at)
+        return self._seen
 
     async def look_soon(self, max_age_s: float = 0.0) -> Seen:
-        """`look`, without blocking the loop."""
-        return await trio.to_thread.run_sync(self.look, max_age_s)
+        """`look`, without blocking the loop. Raises HostError, never Stuck: a ps that hangs says nothing of any guest."""
+        asked = time.monotonic()
+        async with self._looking:
+            at = time.monotonic()
+            if self._seen_at < asked - max_age_s:
+                try:
+                    self._take(await run_tool(self._tools, _PS, keep=_OUTPUT_BYTES), at)
+                except Stuck as stuck:
+                    raise HostError(str(stuck)) from None
+            return self._seen
+
+    def _take(self, result: Result, at: float) -> None:
+        self._seen, self._seen_at = Seen(parse_ps(result.text)), at
 
 
 def parse_ps(text: str) -> dict[int, str]:
@@ -82,7 +92,9 @@ def guest_of(command: str) -> str | None:
         return command.removeprefix(_TITLE).removesuffix(_SUFFIX)
     if "bhyve" not in command:
         return None
-    words = command.split()
+    words = command.split(None, 2)  # not all of them: a keeper's command line has its whole script in it
     # The program is the first word, or the path that an interpreter runs; the name is the last (contract 1.1, 2.2, 2.3).
     programs = (words[0], *(word for word in words[1:2] if word.startswith("/")))
-    return words[-1] if len(words) > 1 and any(os.path.basename(word) in _PROGRAMS for word in programs) else None
+    if len(words) < 2 or not any(os.path.basename(word) in _PROGRAMS for word in programs):
+        return None
+    return command.rsplit(None, 1)[-1]

@@ -40,8 +40,15 @@ class Vmm:
             raise HostError(f"{self._directory}: {(error.strerror or '').lower()}") from None
 
     def exists(self, name: str) -> bool:
-        """Whether the node is there, by listing: a look-up in /dev may create what it looks for (contract 5.3)."""
-        return name in self.names()
+        """Whether the node is there. Unlike in /dev itself (contract 4.4, 5.3), nothing is made by looking for it in a directory there."""
+        path = f"{self._directory}/{name}"
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
+        return True
 
     async def destroy(self, name: str, *, pass_fd: int | None = None) -> bool:
         """Destroy the node and see it gone; False when there was none. No bhyve of that name may live.

@@ -302,3 +302,14 @@ def test_a_full_file_system_swallows_no_end(tmp_path: Path) -> None:
             Trace(str(tmp_path), "another.").allocate(1.5, 7)
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_trace_is_forgotten_once(post: Post) -> None:
+    """What a second start left is forgotten like the first, though nothing was there to forget in between."""
+    for status in (3, 4):
+        reap(post.keep_sh(f"exit {status}"))
+        assert post.status == status
+        post.trace.remove()
+        post.trace.remove()
+        assert not post.trace.exists()
+        assert (post.status, post.trace.pid(), post.trace.begin()) == (None, None, None)

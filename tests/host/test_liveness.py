@@ -167,3 +167,20 @@ def test_a_link_is_not_followed(fifo: Liveness, tmp_path: Path) -> None:
     assert fifo.watch() is None
     with pytest.raises(HostError):
         fifo.open_writer()
+
+
+async def test_who_comes_after_an_end_that_was_seen_holds_it(fifo: Liveness, autojump_clock: trio.testing.MockClock) -> None:
+    """What was found free is held again as soon as somebody has been given it, and free again with its end."""
+    alive = fifo.open_writer()
+    watch = watched(fifo)
+    os.close(alive)
+    with trio.fail_after(10):
+        await watch.wait_end(lambda data: None)
+    assert await fifo.is_held_still(1) is False
+
+    alive = fifo.open_writer()
+    assert await fifo.is_held_still(1) is True
+
+    os.close(alive)
+    assert await fifo.is_held_still(1) is False
+    watch.close()

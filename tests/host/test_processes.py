@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import trio
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, Stuck
 from bhyved.host.processes import Processes, guest_of, has_title, parse_ps
 from tests.host.scripts import Scripts
 
@@ -71,3 +72,35 @@ def test_a_ps_that_fails_is_not_an_empty_host(tmp_path: Path) -> None:
     scripts.write("ps", "exit 1")
     with pytest.raises(HostError, match="failed with exit status 1"):
         Processes(scripts.tools).look()
+
+
+async def test_many_who_look_at_once_share_a_look(tmp_path: Path) -> None:
+    """Looks that are asked for while one is under way cost no more than one after it, and every one of them sees what began since."""
+    scripts = Scripts(tmp_path)
+    scripts.write("ps", "echo '1 bhyve: web'")
+    processes, seen = Processes(scripts.tools), []
+
+    async def look(max_age_s: float) -> None:
+        seen.append((await processes.look_soon(max_age_s)).guests)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(look, 10.0)
+
+    assert seen == [{"web": 1}] * 20
+    assert len(scripts.calls) == 1
+
+
+async def test_a_ps_that_hangs_says_nothing_of_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the kernel does not let go is a failed look, not a guest that is stuck."""
+    scripts = Scripts(tmp_path)
+    scripts.write("ps", "exit 0")
+
+    async def hang(*_: object, **__: object) -> None:
+        raise Stuck("`ps` (pid 7) is stuck in the kernel")
+
+    monkeypatch.setattr("bhyved.host.processes.run_tool", hang)
+    with pytest.raises(HostError, match="is stuck in the kernel") as told:
+        await Processes(scripts.tools).look_soon()
+
+    assert not isinstance(told.value, Stuck)
