@@ -1,5 +1,8 @@
 """Keeps one guest's record on disk: the newest one, however fast it changes.
 
+What somebody wishes is saved at once. Counts and times wait a moment for what changes next, unless somebody waits for them: the end of
+a run and the start of the next are one write instead of four, and none that the start has to share the processor with.
+
 A disk that takes nothing is told of once, and tried again for as long as it refuses.
 """
 
@@ -11,6 +14,7 @@ from bhyved.core.errors import HostError
 from bhyved.core.status import VmRecord
 from bhyved.daemon.ports import Vault
 
+LATER_S = 0.1
 AGAIN_S = 30.0  # a full disk tells nobody when it has room again
 
 
@@ -21,17 +25,20 @@ class Saving:
         self._vault, self._name, self._tell = vault, name, tell
         self._newest: VmRecord | None = None
         self._saved: VmRecord | None = None
-        self._changed, self._done = trio.Event(), trio.Event()
+        self._changed, self._hurry, self._done = trio.Event(), trio.Event(), trio.Event()
         self._busy = False
 
     def put(self, record: VmRecord) -> None:
         """This is what is to be kept."""
+        if self._newest is None or _wish(record) != _wish(self._newest):
+            self._hurry.set()
         self._newest = record
         self._changed.set()
 
     async def done(self) -> None:
         """Return when what was put is on disk, or has refused to go there."""
         while self._changed.is_set() or self._busy:
+            self._hurry.set()
             await self._done.wait()
 
     async def run(self) -> None:
@@ -40,7 +47,9 @@ class Saving:
         while True:
             with trio.move_on_after(AGAIN_S if trouble else float("inf")):
                 await self._changed.wait()
-            self._changed, self._busy = trio.Event(), True
+                with trio.move_on_after(LATER_S):
+                    await self._hurry.wait()
+            self._changed, self._hurry, self._busy = trio.Event(), trio.Event(), True
             record = self._newest
             if record is None or record == self._saved:
                 trouble = ""
@@ -56,3 +65,7 @@ class Saving:
             self._busy = False
             done, self._done = self._done, trio.Event()
             done.set()
+
+
+def _wish(record: VmRecord) -> tuple[object, ...]:
+    return record.desired, record.desired_boot, record.hold, record.held
