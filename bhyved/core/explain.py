@@ -5,13 +5,14 @@ next and what that waits for, then whatever else a person should know; one remed
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
 from bhyved.core.ansi import plain
 from bhyved.core.reload import Change, Effect, worst
 from bhyved.core.spec import Ready, VmSpec
-from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, VmStatus
+from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus
 from bhyved.core.units import Duration
 from bhyved.core.wire import Drain
 
@@ -32,6 +33,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     status: VmStatus
     now: float
+    now_at: datetime | None = None  # the same moment, for people
     spec: VmSpec | None
     runs: Sequence[RunRecord] = ()
     others: Mapping[str, VmStatus] = {}
@@ -84,6 +86,8 @@ _Said = tuple[list[str], str]
 
 def _down(case: Case) -> _Said:
     status = case.status
+    if status.suspended is not None:
+        return _suspended(case, status.suspended)
     said = [_with_reason(f"{case.name} has been down for {case.phase_for}", status.reason)]
     if status.desired is Desired.UP and case.drain is not None:
         said.append("it comes up again when the drain is over")
@@ -96,6 +100,21 @@ def _down(case: Case) -> _Said:
     else:
         said.append("nothing starts it by itself: autostart is off")
     return said, _last_hint(case) or f"vmctl start {case.name}"
+
+
+def _suspended(case: Case, state: Suspension) -> _Said:
+    ago = "" if case.now_at is None else f" {span((case.now_at - state.at).total_seconds())} ago,"
+    by = f" by {state.by}" if state.by else ""
+    said = [f"{case.name} was suspended to disk{ago} at {state.at:%Y-%m-%d %H:%M:%S} UTC{by}: {state.path}"]
+    if state.doubtful:
+        said.append("a resume of it was cut short: the guest may have written to its disks since, so nothing resumes it by itself")
+        return said, f"vmctl start --cold {case.name} throws it away and boots the guest"
+    said.append(
+        "it goes on from there when the host boots again: autostart is on"
+        if case.status.autostart
+        else "it stays so until somebody resumes it, also when the host boots: autostart is off"
+    )
+    return said, f"vmctl resume {case.name} goes on where it was, vmctl start --cold {case.name} throws that away and boots the guest"
 
 
 def _waiting(case: Case) -> _Said:
@@ -156,6 +175,9 @@ def _up(case: Case) -> _Said:
 
 
 def _stopping(case: Case) -> _Said:
+    if case.status.suspending:
+        said = [_with_reason(f"{case.name} stands still while bhyve writes its state to disk, for {case.phase_for}", case.status.reason)]
+        return [*said, "it goes on if that fails"], ""
     said = [_with_reason(f"{case.name} has been shutting down for {case.phase_for}", case.status.reason)]
     if case.spec is not None:
         said.append(

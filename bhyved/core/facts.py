@@ -50,7 +50,7 @@ def found(life: Life, event: Found, now: float) -> Answer:
         case Stage.LOADING:
             return life.enter_loading(text, now)
         case Stage.RUNNING if event.suspending:
-            return life.enter_suspending("was being suspended to disk when the daemon was restarted")
+            return life.enter_suspending("", "was being suspended to disk when the daemon was restarted")
         case Stage.RUNNING:
             return life.enter(Phase.UP if event.up else Phase.STARTING, text)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from bhyved.core.exits import Stage
 from bhyved.core.spec import VmSpec
-from bhyved.core.status import VmRecord
+from bhyved.core.status import Suspension, VmRecord
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     record: VmRecord
     install: bool = False  # install media attached
     first: bool = True  # not an automatic restart: VNC wait applies
-    resume: str = ""  # a suspended guest's file
+    cold: bool = False  # a saved state is to be thrown away, not resumed
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     taps: tuple[str, ...] = ()
     vnc: str = ""
     install: bool = False
+    resumes: bool = False  # a saved state
+    suspending: bool = False
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     slots: Mapping[str, str] = {}
     macs: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
+    resumed: Suspension | None = None  # the saved state that this run goes on from
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):

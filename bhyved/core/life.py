@@ -71,6 +71,7 @@ class Life:
         self.ladder: Ladder | None = None
         self.give_up_at: float | None = None  # set when the first SIGKILL has been sent
         self.suspending = False  # STOPPING, and not by its button: bhyve writes the guest's state to disk
+        self.suspending_for = ""
         self.forced = False  # the power of this run was cut
         self.blame: Exit | None = None  # why we ended the run ourselves, when nobody had asked
         self.blame_until = 0.0  # a run that lives longer has not ended for it
@@ -145,11 +146,11 @@ class Life:
         self.ladder, self.deadline, self.install = steps, steps.next_at(), False
         return ACCEPTED
 
-    def enter_suspending(self, reason: str) -> Answer:
+    def enter_suspending(self, by: str, reason: str) -> Answer:
         """No time limit: writing the memory takes as long as the disk needs, and the host gives it up when it does not get on."""
         self.actions.append(SUSPEND)
         self.enter(Phase.STOPPING, reason)
-        self.suspending = True
+        self.suspending, self.suspending_for = True, by
         return ACCEPTED
 
     def cut(self, steps: Ladder, reason: str) -> Answer:

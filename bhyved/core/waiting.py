@@ -26,6 +26,8 @@ def look(until: Until, after_run: str | None, begun_in: str, status: VmStatus | 
     """`after_run`: as the client gave it. `begun_in`: the first run seen since it asked. No status: the guest is no longer there."""
     if until == "down":
         return _down(after_run or begun_in, status)
+    if until == "suspended":
+        return _suspended(status)
     if status is None or status.phase in (Phase.HELD, Phase.BACKOFF, Phase.DOWN):
         return Verdict.NEVER
     if status.phase is not Phase.UP or status.run == after_run:
@@ -33,6 +35,14 @@ def look(until: Until, after_run: str | None, begun_in: str, status: VmStatus | 
     if until == "up" or status.ready:
         return Verdict.MET
     return Verdict.NEVER if status.late else Verdict.NOT_YET
+
+
+def _suspended(status: VmStatus | None) -> Verdict:
+    """Asked behind a suspend that was accepted: a guest that is up goes on because it has failed."""
+    if status is not None and status.phase in (Phase.STOPPING, Phase.CLEANING):
+        return Verdict.NOT_YET
+    is_there = status is not None and status.phase is Phase.DOWN and status.suspended is not None
+    return Verdict.MET if is_there else Verdict.NEVER
 
 
 def _down(run: str, status: VmStatus | None) -> Verdict:

@@ -26,7 +26,7 @@ HOLD_MAX_S = 10 * 366 * 86_400.0
 Remark = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 StopSeconds = Annotated[float, Meta(ge=0, le=86_400)]
 HoldSeconds = Annotated[float, Meta(gt=0, le=HOLD_MAX_S)]
-Until = Literal["up", "ready", "down"]
+Until = Literal["up", "ready", "down", "suspended"]
 
 
 class NoParams(Params, frozen=True, kw_only=True):
@@ -57,9 +57,10 @@ class ListParams(Params, frozen=True, kw_only=True):
 
 
 class StartParams(OfGuests, frozen=True, kw_only=True):
-    """`vm.start`."""
+    """`vm.start`. `cold`: a saved state is thrown away."""
 
     install: bool = False
+    cold: bool = False
 
 
 class StopParams(OfGuests, frozen=True, kw_only=True):
@@ -330,6 +331,8 @@ METHODS: dict[str, Method] = {
     "vm.reset": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.poweroff": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.nmi": Method(OfGuests, "guests", Right.OPERATE, changes=True),
+    "vm.suspend": Method(OfGuests, "guests", Right.OPERATE, changes=True),
+    "vm.resume": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.hold": Method(HoldParams, "guests", Right.OPERATE, changes=True),
     "vm.release": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.usage": Method(ListParams, "guests", Right.READ),

@@ -248,7 +248,7 @@ def suspend(life: Life, event: Suspend, now: float) -> Answer:
     """UP: what was wished stays so until the state is on disk, since the guest goes on when that fails."""
     if life.closing:
         return SHUTTING_DOWN
-    return life.enter_suspending(f"being suspended to disk for {event.by}")
+    return life.enter_suspending(event.by, f"being suspended to disk for {event.by}")
 
 
 def suspend_stopping(life: Life, event: Suspend, now: float) -> Answer:

@@ -1,4 +1,4 @@
-"""Verbs that ask guests for something: start, stop, restart, reset, poweroff, nmi, hold, release; and waiting until it is done."""
+"""Verbs that ask guests for something: start, stop, restart, reset, poweroff, nmi, suspend, resume, hold, release; and the waiting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAIT_S = 86_400.0
 
 def start(asked: Asked) -> int:
     until = "ready" if asked.has("ready") else "up"
-    return _ask(asked, "vm.start", until, waits=True, install=asked.has("install") or None)
+    return _ask(asked, "vm.start", until, waits=True, install=asked.has("install") or None, cold=asked.has("cold") or None)
 
 
 def stop(asked: Asked) -> int:
@@ -45,6 +45,14 @@ def poweroff(asked: Asked) -> int:
 
 def nmi(asked: Asked) -> int:
     return _ask(asked, "vm.nmi", "")
+
+
+def suspend(asked: Asked) -> int:
+    return _ask(asked, "vm.suspend", "suspended", waits=True)
+
+
+def resume(asked: Asked) -> int:
+    return _ask(asked, "vm.resume", "ready" if asked.has("ready") else "up", waits=True)
 
 
 def hold(asked: Asked) -> int:
@@ -132,7 +140,7 @@ def _send_wait(connection: Connection, told: Told, until: str, deadline: float |
 def _say_waited(told: Told, until: str, seconds: float) -> None:
     name, phase, reason = told["name"], told["phase"] or "gone", one_line(told["reason"])
     if told["met"]:
-        print(f"{name}: {'ready' if until == 'ready' else phase}")
+        print(f"{name}: {until if until in ('ready', 'suspended') else phase}")
         sys.stdout.flush()  # the next guest may take its time
         return
     sys.stdout.flush()

@@ -42,6 +42,7 @@ class Deeds:
         self._of, self._turns, self._ascent = standing, turns, ascent
         self._submit, self._ended, self._start = submit, ended, start
         self._presses = 0
+        self._suspend_scope = trio.CancelScope()
 
     def perform(self, action: lifecycle.Action) -> None:
         """Begin it."""
@@ -67,6 +68,8 @@ class Deeds:
                 return self._force_poweroff
             case lifecycle.FORCE_RESET:
                 return self._force_reset
+            case lifecycle.SUSPEND:
+                return self._suspend
             case lifecycle.KILL:
                 return self.kill
             case lifecycle.CLEAN:
@@ -100,7 +103,12 @@ class Deeds:
             self._submit(lifecycle.PrepareFailed(str(error), fatal=error.fatal))
             of.chronicle.start_failed(run, end, of.life.decision)
             return
-        run.taps, run.vnc = prepared.taps, prepared.vnc
+        run.taps, run.vnc, run.resumes = prepared.taps, prepared.vnc, prepared.resumed is not None
+        if prepared.resumed is not None:
+            since = f"{prepared.resumed.at:%Y-%m-%d %H:%M:%S} UTC"
+            of.chronicle.tell("resuming", f"it goes on from its state of {since}", by=run.by, path=prepared.resumed.path)
+        else:
+            of.suspended = None
         for warning in prepared.warnings:
             of.chronicle.tell("warning", warning)
         of.record = msgspec.structs.replace(of.record, slots=dict(prepared.slots), macs=dict(prepared.macs))
@@ -115,8 +123,8 @@ class Deeds:
         self._submit(lifecycle.Prepared(loader=not run.spec.boot.has_bootrom))
 
     def _order(self, run: Run) -> Order:
-        life = self._of.life
-        return Order(run=run.id, by=run.by, spec=run.spec, record=self._of.record, install=life.install, first=life.first_run)
+        of, life = self._of, self._of.life
+        return Order(run=run.id, by=run.by, spec=run.spec, record=of.record, install=life.install, first=life.first_run, cold=life.cold)
 
     async def _load(self) -> None:
         of = self._of
@@ -204,6 +212,27 @@ class Deeds:
             await self._of.machine.force(how)
         except HostError as error:
             self._of.chronicle.tell("force-failed", str(error))  # the ladder goes on to SIGKILL
+
+    async def _suspend(self) -> None:
+        of = self._of
+        with trio.CancelScope() as self._suspend_scope:
+            try:
+                why = await of.machine.suspend(of.life.suspending_for)
+            except HostError as error:
+                why = str(error)
+            of.chronicle.tell("suspend-failed", why)
+            self._submit(lifecycle.SuspendFailed(why))
+
+    def over(self) -> None:
+        """The run has ended: nobody waits for a failure of its suspend any more."""
+        self._suspend_scope.cancel()
+
+    async def spent(self, run: Run) -> None:
+        """The guest runs on from its saved state."""
+        await self._of.machine.spent()
+        if self._of.run is run:
+            self._of.suspended = None
+            self._of.publish()
 
     async def kill(self) -> None:
         """SIGKILL, whatever comes of it."""

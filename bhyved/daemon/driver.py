@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from bhyved.core import lifecycle, policy, reload, tally
+from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage, classify
 from bhyved.core.lifecycle import Answer
 from bhyved.core.spec import VmSpec
@@ -156,6 +157,20 @@ class VmDriver:
         if self._life.phase is Phase.STARTING:
             self._start(self._ascent.look)
 
+    async def suspend(self, by: str) -> Answer:
+        """Write the guest's state to disk and end its run, if this guest and this bhyve can."""
+        if self._life.phase is not Phase.UP:
+            was_suspended = self._early is None and self._life.phase is Phase.DOWN and self._standing.suspended is not None
+            return lifecycle.ALREADY if was_suspended else self.submit(lifecycle.Suspend(by=by))
+        try:
+            risks = await self._standing.machine.check_suspend()
+        except HostError as error:
+            return Answer(False, "cannot-suspend", str(error))
+        for risk in risks:
+            self._standing.chronicle.tell("warning", risk)
+        answer = self.submit(lifecycle.Suspend(by=by))
+        return msgspec.structs.replace(answer, text="; ".join(risks)) if answer.ok else answer
+
     async def inject_nmi(self) -> Answer:
         """A non-maskable interrupt: for debugging, it may panic the guest."""
         return await self._deeds.inject_nmi()
@@ -223,7 +238,7 @@ class VmDriver:
         up = found.stage is Stage.RUNNING and await self._ascent.seen()
         hubs = self._around.consoles.hubs(self.name)
         run.was_up, run.console_since = up, hubs[0].ring.run_start if hubs else 0
-        self.submit(lifecycle.Found(found.stage, up))
+        self.submit(lifecycle.Found(found.stage, up, suspending=found.suspending))
         self._start(self._deeds.watch)
         if found.stage is Stage.RUNNING:
             self._start(self._ascent.watch) if not up else self._fitness.came_up()
@@ -278,8 +293,9 @@ class VmDriver:
         standing, life = self._standing, self._life
         self._ascent.over()
         self._fitness.over()
+        self._deeds.over()
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
-        asked = life.phase in (Phase.STOPPING, Phase.KILLING)
+        asked = life.phase is Phase.KILLING or (life.phase is Phase.STOPPING and not life.suspending)
         end = classify(outcome, was_up=run.was_up, asked=asked)
         last = runs.last_exit(end, outcome, now_at)
         uptime_s = run.uptime_s(now, outcome.at)

@@ -36,6 +36,8 @@ class Fitness:
             return
         run.was_up = True
         of.chronicle.came_up()
+        if run.resumes:
+            self._start(self._deeds.spent, run)
         if not run.adopted:
             of.record = tally.started(of.record, of.around.host.monotonic() - run.began)
             self._start(of.hook, "post-start", of.status)

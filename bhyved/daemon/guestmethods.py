@@ -3,7 +3,7 @@
 `requests` has looked at the caller's right over the one guest that is named; over several, each answers for itself here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +49,7 @@ _log = structlog.get_logger()
 
 FEW = 8  # guests asked in one piece: a few milliseconds
 FRESH_S = 0.02  # so old may the durations of a list be that nothing else has changed in
+NOT_SUSPENDED = Answer(False, "not-suspended", "the guest is not suspended: vmctl start boots it")
 INTERNAL = Answer(False, "internal-error", "an internal error of bhyved, which is in its log")
 
 
@@ -67,6 +68,8 @@ class GuestMethods:
             "vm.reset": self._reset,
             "vm.poweroff": self._poweroff,
             "vm.nmi": self._nmi,
+            "vm.suspend": self._suspend,
+            "vm.resume": self._resume,
             "vm.hold": self._hold,
             "vm.release": self._release,
             "vm.wait": self._wait,
@@ -78,7 +81,7 @@ class GuestMethods:
     # --- asking --------------------------------------------------------------------------------------------------------------
 
     async def _start(self, caller: Access, params: StartParams) -> Answers:
-        return await self._ask(caller, params, lambda by: Start(by=by, install=params.install))
+        return await self._ask(caller, params, lambda by: Start(by=by, install=params.install, cold=params.cold))
 
     async def _stop(self, caller: Access, params: StopParams) -> Answers:
         return await self._ask(caller, params, lambda by: Stop(by=by, force=params.force, timeout_s=params.timeout))
@@ -100,11 +103,18 @@ class GuestMethods:
         until = None if params.for_ is None else now + timedelta(seconds=params.for_)
         return await self._ask(caller, params, lambda by: SetHold(hold=Hold(by=by, reason=params.reason, since_at=now, until_at=until)))
 
-    async def _ask(self, caller: Access, params: OfGuests, wish: Callable[[str], Wish]) -> Answers:
-        """One wish to each guest. A guest's trouble is its own answer, never the others'."""
+    async def _ask(
+        self,
+        caller: Access,
+        params: OfGuests,
+        wish: Callable[[str], Wish],
+        first: Callable[[str], Answer | None] = lambda name: None,
+    ) -> Answers:
+        """One wish to each guest, unless `first` has an answer. A guest's trouble is its own answer, never the others'."""
         answers = []
         for name in self._names(caller, params):
             answer, run = self._refusal(caller, name), self._run(name)
+            answer = answer or first(name)
             if answer is None:
                 try:
                     answer = self._guests.submit(name, wish(caller.peer.name))
@@ -118,13 +128,27 @@ class GuestMethods:
                 await trio.lowlevel.checkpoint()
         return Answers(answers=answers)
 
+    async def _resume(self, caller: Access, params: OfGuests) -> Answers:
+        return await self._ask(caller, params, lambda by: Start(by=by), first=self._not_suspended)
+
+    def _not_suspended(self, name: str) -> Answer | None:
+        status = self._guests.board.get(name)
+        return NOT_SUSPENDED if status is not None and status.suspended is None and not status.suspending else None
+
     async def _nmi(self, caller: Access, params: OfGuests) -> Answers:
+        return await self._ask_slowly(caller, params, self._guests.nmi)
+
+    async def _suspend(self, caller: Access, params: OfGuests) -> Answers:
+        return await self._ask_slowly(caller, params, lambda name: self._guests.suspend(name, by=caller.peer.name))
+
+    async def _ask_slowly(self, caller: Access, params: OfGuests, ask: Callable[[str], Awaitable[Answer]]) -> Answers:
+        """One after the other what takes a host command each."""
         answers = []
         for name in self._names(caller, params):
             answer, run = self._refusal(caller, name), self._run(name)
             if answer is None:
                 try:
-                    answer = await self._guests.nmi(name)
+                    answer = await ask(name)
                 except KeyError:  # forgotten while the ones before it were asked
                     answer = _forgotten(name)
             answers.append(self._told(name, answer, run))
@@ -181,6 +205,7 @@ class GuestMethods:
         case = Case(
             status=status,
             now=self._guests.now(),
+            now_at=self._guests.utc(),
             spec=spec,
             runs=runs,
             others={other.name: other for first in firsts if (other := self._guests.board.get(first)) is not None},

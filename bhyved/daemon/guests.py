@@ -99,6 +99,9 @@ class Guests(Protocol):
     async def nmi(self, name: str) -> Answer:
         """KeyError."""
 
+    async def suspend(self, name: str, *, by: str) -> Answer:
+        """KeyError."""
+
     def plan(self, name: str, *, target: Target | None = None, install: bool = False) -> Plan:
         """What the next start would do. Raises ConfError. KeyError."""
 

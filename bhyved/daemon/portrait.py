@@ -7,7 +7,7 @@ from bhyved.core import policy
 from bhyved.core.lifecycle import Lifecycle
 from bhyved.core.reload import Change
 from bhyved.core.spec import VmSpec
-from bhyved.core.status import Phase, VmRecord, VmStatus
+from bhyved.core.status import Phase, Suspension, VmRecord, VmStatus
 from bhyved.daemon.run import Run
 
 
@@ -23,6 +23,7 @@ class Sitting:
     since_at: datetime
     now: float
     blocked: str = ""
+    suspended: Suspension | None = None
     waiting_for: str = ""
     ill: str = ""
     changes: tuple[Change, ...] = ()
@@ -69,6 +70,8 @@ def portray(sitting: Sitting) -> VmStatus:
         taps=() if run is None else run.taps,
         vnc="" if run is None else run.vnc,
         disks=tuple(str(disk.path) for disk in spec.disk if disk.path is not None),
+        suspended=sitting.suspended,
+        suspending=life.suspending,
         waiting_for=sitting.waiting_for,
         ill=sitting.ill,
         stuck=life.stuck,

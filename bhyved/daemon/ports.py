@@ -17,7 +17,7 @@ from bhyved.core.handover import Order as Order
 from bhyved.core.handover import Prepared as Prepared
 from bhyved.core.handover import Ran as Ran
 from bhyved.core.handover import Reconciled as Reconciled
-from bhyved.core.status import Event, RunRecord, VmRecord
+from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
 
 
@@ -27,8 +27,14 @@ class Machine(Protocol):
     def find(self) -> Found | None:
         """The run an earlier daemon left, if its ledger is of this boot. Reads a few small files; opens the liveness FIFO."""
 
+    def suspended(self) -> Suspension | None:
+        """The saved state that the next start would resume. Reads a small file."""
+
     async def prepare(self, order: Order) -> Prepared:
-        """Destroy what is stale, make taps, sockets and files; the ledger is written first. Raises HostError."""
+        """Destroy what is stale, make taps, sockets and files; the ledger is written first. Raises HostError.
+
+        A saved state is resumed, unless the order is for a cold start; one that does not fit is an error.
+        """
 
     def spawn_loader(self, consoles: Sequence[int]) -> None:
         """Start the loader under a keeper. Raises HostError."""
@@ -50,6 +56,16 @@ class Machine(Protocol):
 
     async def inject_nmi(self) -> None:
         """A non-maskable interrupt by bhyvectl. Raises HostError."""
+
+    async def check_suspend(self) -> tuple[str, ...]:
+        """What may go wrong when the present run is suspended, a sentence each. Raises HostError where it cannot be."""
+
+    async def suspend(self, by: str) -> str:
+        """Have bhyve write its state to disk and end. Returns why that failed, and then the guest goes on; a success is what `watch`
+        returns, and this is to be cancelled by then. One that an earlier daemon has begun is only waited for. Raises HostError."""
+
+    async def spent(self) -> None:
+        """The guest runs on from its saved state, which must not be resumed again."""
 
     async def kill(self) -> None:
         """SIGKILL to the loader or bhyve. Nothing to kill is no error."""

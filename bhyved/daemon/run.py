@@ -35,6 +35,7 @@ class Run:
     taps: tuple[str, ...] = ()
     vnc: str = ""
     was_up: bool = False
+    resumes: bool = False  # a saved state
     ready: bool = False
     late: bool = False
     stop_began: float | None = None
@@ -70,6 +71,7 @@ def adopted(found: Found, spec: VmSpec, now: float, now_at: datetime) -> Run:
         started_at=found.started_at,
         taps=found.taps,
         vnc=found.vnc,
+        resumes=found.resumes,
     )
 
 

@@ -34,6 +34,7 @@ class Standing:
         self.since, self.since_at = around.host.monotonic(), around.host.utc()
         self.waiting_for = ""
         self.ill = ""
+        self.suspended = self.machine.suspended()
         self.chronicle = Chronicle(spec.name, around)
         self.saving = Saving(around.vault, spec.name, self.chronicle.tell)
         boot = around.host.boot
@@ -63,10 +64,12 @@ class Standing:
         """The lifecycle is in another phase."""
         life = self.life
         self.since, self.since_at = now, self.around.host.utc()
-        if life.phase in (Phase.STOPPING, Phase.KILLING) and self.run is not None and self.run.stop_began is None:
+        is_stop = life.phase is Phase.KILLING or (life.phase is Phase.STOPPING and not life.suspending)
+        if is_stop and self.run is not None and self.run.stop_began is None:
             self.run.stop_began = now
         if life.phase in (Phase.DOWN, Phase.WAITING, Phase.BACKOFF) or (life.phase is Phase.HELD and not life.stuck):
             self.run = None
+            self.suspended = self.machine.suspended()
             self.compare()
 
     def publish(self) -> None:
@@ -80,6 +83,7 @@ class Standing:
             since_at=self.since_at,
             now=self.around.host.monotonic(),
             blocked=self.blocked,
+            suspended=self.suspended,
             waiting_for=self.waiting_for,
             ill=self.ill,
             changes=self.changes,

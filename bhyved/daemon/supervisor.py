@@ -227,6 +227,9 @@ class Supervisor:
     async def nmi(self, name: str) -> Answer:
         return await self._drivers[name].inject_nmi()
 
+    async def suspend(self, name: str, *, by: str) -> Answer:
+        return await self._drivers[name].suspend(by)
+
     def plan(self, name: str, *, target: Target | None = None, install: bool = False) -> Plan:
         """What the next start would do, with what is remembered of the guest. Raises ConfError, KeyError."""
         driver = self._drivers[name]

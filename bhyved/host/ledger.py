@@ -51,7 +51,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     began_at: datetime
     install: bool = False
     first: bool = False
-    resume: str = ""
+    resume: str = ""  # the saved state that its bhyve is given
+    bhyve: str = ""  # the program as it was when the run began
+    suspending: str = ""  # who has asked for a suspend, of which nobody knows yet what came of it
+    suspend_log: int = 0  # where in its log that began
     taps: dict[str, Tap] = {}  # by card
     leftover: tuple[Tap, ...] = ()  # of the run before, to be destroyed
     macs: tuple[str, ...] = ()
@@ -64,10 +67,15 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
     def started_spec(self) -> VmSpec | None:
         """The guest's configuration as it was started; None when this version cannot read it."""
-        try:
-            return msgspec.json.decode(self.spec, type=VmSpec, dec_hook=dec_hook)
-        except msgspec.MsgspecError:
-            return None
+        return spec_of(self.spec)
+
+
+def spec_of(text: str) -> VmSpec | None:
+    """What `spec_text` has written; None when this version cannot read it."""
+    try:
+        return msgspec.json.decode(text, type=VmSpec, dec_hook=dec_hook)
+    except msgspec.MsgspecError:
+        return None
 
 
 def spec_text(spec: VmSpec) -> str:
@@ -127,8 +135,8 @@ class Ledgers:
         """Those of all other guests."""
         return ((other, ledger) for other, ledger in self._ledgers.items() if other != name)
 
-    def put(self, name: str, ledger: Ledger) -> None:
-        """Write it down. Raises HostError, and then the old one stands."""
+    def put(self, name: str, ledger: Ledger, *, atomically: bool = False) -> None:
+        """Write it down; `atomically` while a run that it is of is under way. Raises HostError, and then the old one stands."""
         path = self.path(name)
         table = msgspec.to_builtins(ledger, builtin_types=(datetime,), enc_hook=enc_hook)
         # As a literal string, which takes JSON as it is: a quarter of a millisecond of escaping less.
@@ -141,8 +149,9 @@ class Ledgers:
                 os.close(fd)
             # Not in one step: to replace a file makes some file systems flush it, milliseconds of every restart. A daemon that is killed
             # in between leaves no run without its ledger: none has begun, and taps and nodes without one are removed at the next start.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            if not atomically:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             os.rename(f"{path}.new", path)
         except OSError as error:
             raise HostError(f"{path}: {why(error)}") from None

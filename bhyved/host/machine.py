@@ -17,6 +17,8 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.handover import Found, Order, Prepared
 from bhyved.core.loader import LoaderCall
+from bhyved.core.spec import VmSpec
+from bhyved.core.status import Suspension
 from bhyved.host.durable import remove
 from bhyved.host.guestprocess import GuestProcess
 from bhyved.host.hostlock import make_directory
@@ -28,6 +30,8 @@ from bhyved.host.procwait import wait_gone
 from bhyved.host.runlog import RunLog
 from bhyved.host.site import Site
 from bhyved.host.stalesocket import unlink_socket
+from bhyved.host.statefiles import StateFiles
+from bhyved.host.suspending import SUSPEND_ENDS, Suspending
 from bhyved.host.swtpm import Swtpm
 
 _PS_PAUSE_S = 5.0  # until the process table is asked again, when it could not be
@@ -42,10 +46,12 @@ class GuestMachine:
         self._site, self._name = site, name
         self._directory = site.directory(name)
         self._liveness = Liveness(f"{self._directory}/alive")
+        self._states = StateFiles(f"{site.db}/suspend/{name}")
         self._traces = {Stage.LOADING: Trace(self._directory, "loader."), Stage.RUNNING: Trace(self._directory)}
         self._process = GuestProcess(name, site.processes)
         self._log = RunLog(f"{site.log}/{name}.bhyve.log")
         self._swtpm = Swtpm(site.tools, site.processes, f"{site.db}/tpm/{name}", f"{self._directory}/tpm.sock")
+        self._suspending = Suspending(site, name, self._states, self._log)
         self._loader: LoaderCall | None = None
         self._alive: int | None = None  # our copy of the FIFO's writing end, from `prepare` to the spawn
         self._watch: Watch | None = None
@@ -86,6 +92,8 @@ class GuestMachine:
             taps=tuple(tap.name for tap in ledger.taps.values()),
             vnc=ledger.vnc,
             install=ledger.install,
+            resumes=bool(ledger.resume),
+            suspending=bool(ledger.suspending) and stage is Stage.RUNNING,
         )
 
     def _stage_found(self, *, is_held: bool, may_live: bool) -> Stage:
@@ -96,6 +104,34 @@ class GuestMachine:
             if trace.exists() and (is_held or trace.pid() is not None or trace.end() is not None):
                 return stage
         return Stage.RUNNING if may_live and self._process.search() is not None else Stage.PREPARING
+
+    # --- a saved state -------------------------------------------------------------------------------------------------------
+
+    def suspended(self) -> Suspension | None:
+        """See `daemon.ports.Machine.suspended`."""
+        return self._states.shown()
+
+    async def check_suspend(self) -> tuple[str, ...]:
+        """See `daemon.ports.Machine.check_suspend`."""
+        ledger, spec = self._of_run()
+        return await self._suspending.check(spec, install=ledger.install)
+
+    async def suspend(self, by: str) -> str:
+        """See `daemon.ports.Machine.suspend`."""
+        ledger, spec = self._of_run()
+        trace = self._traces[Stage.RUNNING]
+        return await self._suspending.attempt(ledger, spec, by, lambda: trace.end() is not None)
+
+    def _of_run(self) -> tuple[Ledger, VmSpec]:
+        ledger = self._ledger
+        spec = ledger.started_spec() if ledger is not None else None
+        if ledger is None or spec is None:
+            raise HostError("what its run was started with cannot be read: only a stop and a start can help")
+        return ledger, spec
+
+    async def spent(self) -> None:
+        """See `daemon.ports.Machine.spent`."""
+        await trio.to_thread.run_sync(self._states.spent)
 
     # --- a start -------------------------------------------------------------------------------------------------------------
 
@@ -115,7 +151,7 @@ class GuestMachine:
         self._log.rotate()
         after_own, self._saw_end = self._saw_end and not order.first, False
         self._alive = self._liveness.open_writer()
-        preparation = Preparation(self._site, order, self._log, self._swtpm, self._alive)
+        preparation = Preparation(self._site, order, self._log, self._swtpm, self._states, self._alive)
         try:
             prepared, self._loader = await preparation.make(after_own=after_own)
         except BaseException:
@@ -148,7 +184,11 @@ class GuestMachine:
         """See `daemon.ports.Machine.spawn_bhyve`."""
         ledger = self._ledger
         resume = ("-r", ledger.resume) if ledger and ledger.resume else ()
-        self._spawn(Stage.RUNNING, (self._site.tools.path("bhyve"), "-k", self._site.conf(self._name), *resume, self._name), consoles)
+        try:
+            self._spawn(Stage.RUNNING, (self._site.tools.path("bhyve"), "-k", self._site.conf(self._name), *resume, self._name), consoles)
+        except HostError:
+            self._states.give_back()
+            raise
 
     def _spawn(self, stage: Stage, argv: Sequence[str], consoles: Sequence[int]) -> None:
         ledger = self._ledger
@@ -203,7 +243,10 @@ class GuestMachine:
         await self._outlive_fifo()
         self._process.ends()
         self._saw_end = True
-        return self._outcome()
+        outcome, ledger = self._outcome(), self._ledger
+        if ledger is not None and outcome.stage is Stage.RUNNING and (ledger.resume or ledger.suspending):
+            outcome = await self._suspending.after(ledger, outcome)
+        return outcome
 
     async def _outlive_fifo(self) -> None:
         """Nobody holds the FIFO, and nobody has written down an end: was the FIFO removed, or made anew, under a guest that lives?"""
@@ -223,7 +266,8 @@ class GuestMachine:
         end = trace.end() if trace is not None else None
         begin = trace.begin() if trace is not None else None
         node_present = None
-        if stage is Stage.RUNNING and end is not None and end.status in _NODE_TELLS:
+        suspends = self._ledger is not None and bool(self._ledger.suspending)
+        if stage is Stage.RUNNING and end is not None and end.status in (*_NODE_TELLS, *(SUSPEND_ENDS if suspends else ())):
             with contextlib.suppress(HostError):
                 node_present = self._site.vmm.exists(self._name)
         return Outcome(
@@ -269,8 +313,12 @@ class GuestMachine:
         if ledger is None and self._process.stage is Stage.PREPARING:
             return  # nothing was taken: the start was refused, or everything has been given back
         await self._refuse_held()
+        if ledger is not None and ledger.resume and not self._traces[Stage.RUNNING].exists():
+            await trio.to_thread.run_sync(self._states.give_back)  # no bhyve was given it
         for trace in self._traces.values():
             trace.remove()  # this end has been told: a daemon that comes now finds a start that was interrupted
+        if ledger is not None and ledger.suspending:
+            await trio.to_thread.run_sync(self._states.give_up)  # nothing, or what has become a saved state
         if ledger is not None and ledger.tpm:
             await self._swtpm.end()
         if final:

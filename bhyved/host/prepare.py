@@ -18,14 +18,17 @@ from bhyved.core.assigned import Assigned, nmdm_path
 from bhyved.core.errors import HostError
 from bhyved.core.handover import Order, Prepared
 from bhyved.core.loader import LoaderCall, loader_call
+from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
 from bhyved.host.backing import Backing
 from bhyved.host.durable import why, write_whole
 from bhyved.host.hostlock import make_directory
-from bhyved.host.ledger import VERSION, Ledger, Tap, spec_text
+from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.runlog import RunLog
 from bhyved.host.site import Site
 from bhyved.host.stalesocket import unlink_socket
+from bhyved.host.statefiles import StateFiles, bhyve_mark, disk_marks
+from bhyved.host.suspending import cpu_model
 from bhyved.host.swtpm import Swtpm
 
 FILES_S = 10.0  # a stat takes microseconds, but for a dead NFS mount
@@ -42,8 +45,8 @@ class Ready(NamedTuple):
 class Preparation:
     """One start, until its processes can be spawned. `alive` is inherited by every host command."""
 
-    def __init__(self, site: Site, order: Order, log: RunLog, swtpm: Swtpm, alive: int) -> None:
-        self._site, self._order, self._log, self._swtpm, self._alive = site, order, log, swtpm, alive
+    def __init__(self, site: Site, order: Order, log: RunLog, swtpm: Swtpm, states: StateFiles, alive: int) -> None:
+        self._site, self._order, self._log, self._swtpm, self._states, self._alive = site, order, log, swtpm, states, alive
         self._spec = order.spec
         self._name = order.spec.name
         self._before = site.ledgers.get(self._name)
@@ -53,8 +56,9 @@ class Preparation:
         if not after_own:
             await self._refuse_others()
         found = await self._look_at_files()
+        saved = await self._saved_state(found)
         await self._site.crowd.pass_through()
-        assigned, wanted = self._claim(found)
+        assigned, wanted = self._claim(found, saved)
         await self._site.vmm.destroy(self._name, pass_fd=self._alive)
         taps = await self._make_taps(wanted)
         assigned = msgspec.structs.replace(assigned, taps=dict(zip(wanted.wanted, taps, strict=True)))
@@ -63,8 +67,11 @@ class Preparation:
         if assigned.tpm_socket:
             await self._start_swtpm()
         await self._site.crowd.pass_through()
-        loader = self._write_files(assigned)
+        loader = self._write_files(assigned, saved)
         prepared = Prepared(taps=taps, vnc=assigned.vnc, slots=assigned.slots, macs=assigned.macs, warnings=found.warnings)
+        if saved is not None:
+            prepared = msgspec.structs.replace(prepared, resumed=self._states.shown())
+            await trio.to_thread.run_sync(self._states.take)  # the last thing that can fail
         return Ready(prepared, loader)
 
     async def _refuse_others(self) -> None:
@@ -88,9 +95,41 @@ class Preparation:
             return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
         raise HostError(f"the guest's disks and files did not answer within {FILES_S:g} s: is a mount dead?")
 
+    async def _saved_state(self, found: Backing) -> SavedState | None:
+        """The state that this run goes on from, if there is one and it fits. Raises HostError."""
+        if self._states.is_begun:
+            await trio.to_thread.run_sync(self._states.give_up)  # of a host that went down meanwhile
+        shown = self._states.shown()
+        if shown is None:
+            return None
+        if self._order.cold:
+            await trio.to_thread.run_sync(self._states.discard)
+            return None
+        if shown.doubtful:
+            raise self._unfit(
+                f"a resume of it was cut short, and the guest may have written to its disks since: {shown.path} is renamed to "
+                f"{self._states.saved} by whoever knows that they are as they were"
+            )
+        saved = self._states.about(shown.path)
+        if self._order.install:
+            raise self._unfit("it has no install media attached")
+        here = Here(
+            bhyve=bhyve_mark(self._site.tools),
+            cpu=await cpu_model(self._site),
+            disks=await trio.to_thread.run_sync(disk_marks, [disk.path for disk in found.disks]),
+        )
+        why_not = mismatch(saved, spec_of(saved.spec), self._spec, here) or self._states.lacks(shown.path, int(self._spec.memory))
+        if why_not:
+            raise self._unfit(why_not)
+        return saved
+
+    def _unfit(self, why_not: str) -> HostError:
+        remedy = f"`vmctl start --cold {self._name}` throws it away and boots the guest"
+        return HostError(f"its saved state cannot be resumed: {why_not}; {remedy}", fatal=True)
+
     # --- choosing: no await between a look at what others have and the ledger ------------------------------------------------
 
-    def _claim(self, found: Backing) -> tuple[Assigned, cards.Cards]:
+    def _claim(self, found: Backing, saved: SavedState | None) -> tuple[Assigned, cards.Cards]:
         spec, site = self._spec, self._site
         others = tuple(site.ledgers.others(self._name))
         backing.check_free(found.disks, others)
@@ -111,15 +150,15 @@ class Preparation:
             vnc=endpoint,
             vnc_password=found.vnc_password,
             install=self._order.install,
-            first_run=self._order.first,
+            first_run=self._order.first and saved is None,  # a resumed guest needs no viewer to go on
         )
-        self._note(self._first_ledger(assigned, wanted, found))
+        self._note(self._first_ledger(assigned, wanted, found, resumes=saved is not None))
         return assigned, wanted
 
     def _taken_taps(self) -> set[str]:
         return {tap.name for _, ledger in self._site.ledgers.others(self._name) for tap in (*ledger.taps.values(), *ledger.leftover)}
 
-    def _first_ledger(self, assigned: Assigned, wanted: cards.Cards, found: Backing) -> Ledger:
+    def _first_ledger(self, assigned: Assigned, wanted: cards.Cards, found: Backing, *, resumes: bool) -> Ledger:
         order, before = self._order, self._before
         sockets = [str(console.path or assigned.sockets[console.name]) for console in self._spec.virtio_console]
         if assigned.vnc.startswith("unix:"):
@@ -132,7 +171,8 @@ class Preparation:
             began_at=datetime.now(UTC),
             install=order.install,
             first=order.first,
-            resume=order.resume,
+            resume=self._states.file(self._states.resuming) if resumes else "",
+            bhyve=bhyve_mark(self._site.tools),
             taps=wanted.wanted,
             leftover=(*wanted.leftover, *(before.leftover if before else ())),
             macs=tuple(assigned.macs.values()),
@@ -171,11 +211,14 @@ class Preparation:
         finally:
             os.close(log)
 
-    def _write_files(self, assigned: Assigned) -> LoaderCall | None:
+    def _write_files(self, assigned: Assigned, saved: SavedState | None) -> LoaderCall | None:
         try:
             text = bhyveconf.render(self._spec, assigned, self._site.target)
         except bhyveconf.ConfError as error:
             raise HostError(str(error), fatal=True) from None
+        odd = "" if saved is None else moved(saved, text)
+        if odd:
+            raise self._unfit(odd)
         _write(self._site.conf(self._name), text, 0o600)  # a VNC password may be in it
         directory = self._site.loader_directory(self._name)
         call = loader_call(self._spec, assigned, directory)

@@ -124,7 +124,7 @@ def test_a_request_has_id_method_and_params():
         ({"names": ["a", 7]}, OfGuests, "names[1]: expected str, got int"),
         ({"names": ["a"], "timeout": -1}, StopParams, "timeout: expected float >= 0.0"),
         ({"names": ["a"], "for": 0}, HoldParams, "for: expected float > 0.0"),
-        ({"name": "a", "until": "soon"}, WaitParams, "until: must be one of up, ready, down"),
+        ({"name": "a", "until": "soon"}, WaitParams, "until: must be one of up, ready, down, suspended"),
         ({"since": -1}, SubscribeParams, "since: expected int >= 0"),
         ({}, OfGuests, 'give names, or "all": true'),
     ],

@@ -138,6 +138,10 @@ class PlayedGuests:
         await trio.lowlevel.checkpoint()
         return ACCEPTED if self.board.get(name).phase is Phase.UP else NOT_RUNNING  # type: ignore[union-attr]
 
+    async def suspend(self, name: str, *, by: str) -> Answer:
+        await trio.lowlevel.checkpoint()
+        return ACCEPTED if self.board.get(name).phase is Phase.UP else NOT_RUNNING  # type: ignore[union-attr]
+
     def plan(self, name: str, *, target: Target | None = None, install: bool = False) -> Plan:
         target = target or self.target
         return lay_out(self.specs[name], provisional(self.specs[name], arch=target.arch, install=install), target, f"/run/vm/{name}")

@@ -8,7 +8,7 @@ import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
-from bhyved.core.status import Event, RunRecord, VmRecord
+from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
 
@@ -28,6 +28,8 @@ class Life:
     kill_works: bool = True
     stderr: str = ""
     node: bool = True
+    suspend_s: float | None = 5.0  # how long its state takes to be on disk; None: for ever
+    suspend_fails: str = ""  # what it says instead, so long after it was asked
 
 
 @dataclass
@@ -38,6 +40,8 @@ class FakeMachine:
     name: str
     lives: list[Life] = field(default_factory=lambda: [Life()])
     found: Found | None = None
+    suspension: Suspension | None = None
+    cannot_suspend: str = ""
     prepare_fails: list[HostError | None] = field(default_factory=list)
     spawn_fails: list[HostError | None] = field(default_factory=list)
     clean_fails: list[HostError | None] = field(default_factory=list)
@@ -53,6 +57,7 @@ class FakeMachine:
     _life: Life = field(default_factory=Life)
     _started: float = 0.0
     _presses: int = 0
+    _saved: bool = False
 
     def find(self) -> Found | None:
         if self.found is not None:
@@ -67,7 +72,9 @@ class FakeMachine:
         await trio.sleep(self.prepare_s)
         _raise_next(self.prepare_fails)
         self._stage = Stage.PREPARING
-        return Prepared(taps=("tap1000",))
+        if order.cold:
+            self.suspension = None
+        return Prepared(taps=("tap1000",), resumed=self.suspension)
 
     def spawn_loader(self, consoles: Sequence[int] = ()) -> None:
         self._say("load")
@@ -86,7 +93,7 @@ class FakeMachine:
         return self.lives.pop(0) if len(self.lives) > 1 else self.lives[0]
 
     def _begin(self, life: Life) -> None:
-        self._life, self._end, self._presses = life, trio.Event(), 0
+        self._life, self._end, self._presses, self._saved = life, trio.Event(), 0, False
         self._started = self.host.monotonic()
         self.alive += 1
         self.most_alive = max(self.most_alive, self.alive)
@@ -107,7 +114,35 @@ class FakeMachine:
         started(4711)
         stage, life = self._stage, self._life
         await self._end.wait()
-        return Outcome(stage=stage, status=self._status, pid=4711, stderr=life.stderr, node_present=life.node, at=self.host.utc())
+        saved = self.suspension.path if self._saved and self.suspension else ""
+        at = self.host.utc()
+        return Outcome(stage=stage, status=self._status, pid=4711, stderr=life.stderr, node_present=life.node, at=at, saved=saved)
+
+    def suspended(self) -> Suspension | None:
+        return self.suspension
+
+    async def check_suspend(self) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        if self.cannot_suspend:
+            raise HostError(self.cannot_suspend)
+        return ("virtio-blk is risky",)
+
+    async def suspend(self, by: str) -> str:
+        self._say("suspend")
+        life = self._life
+        await trio.sleep(float("inf") if life.suspend_s is None else life.suspend_s)
+        if life.suspend_fails:
+            return life.suspend_fails
+        self.suspension = Suspension(at=self.host.utc(), by=by, path=f"/db/suspend/{self.name}/saved")
+        self._saved = True
+        self._finish(0)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def spent(self) -> None:
+        self._say("spent")
+        await trio.lowlevel.checkpoint()
+        self.suspension = None
 
     async def title_is_set(self) -> bool:
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,92 @@
+"""Who can be suspended, and which state fits what would be started."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from bhyved.core.saved import DiskMark, Here, SavedState, devices_in, mismatch, moved, objections, risks
+from bhyved.core.spec import VmSpec, undump
+
+STATE = SavedState(
+    run="r1", by="alice", at=datetime(2026, 11, 25, 12, tzinfo=UTC), spec="", bhyve="1:2", cpu="Zen", disks={"/web1.img": DiskMark(10, 20)}
+)
+HERE = Here(bhyve="1:2", cpu="Zen", disks={"/web1.img": DiskMark(10, 20)})
+
+
+def guest(**table: Any) -> VmSpec:
+    return undump({"name": "web1", "disk": [{"path": "/web1.img", "model": "ahci-hd"}], **table})
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"passthru": [{"device": "2/0/0"}], "wired": True}, "[[passthru]]"),
+        ({"disk": [{"path": "/web1.img", "model": "nvme"}]}, 'model = "nvme"'),
+        ({"disk": [{"path": "/web1.img", "model": "virtio-scsi"}]}, 'model = "virtio-scsi"'),
+        ({"share": [{"name": "home", "path": "/home"}]}, "[[share]]"),
+        ({"virtio-console": [{"name": "agent"}]}, "[[virtio-console]]"),
+        ({"sound": {"play": "/dev/dsp0"}}, "[sound]"),
+        ({"tpm": {"type": "swtpm"}}, "[tpm]"),
+    ],
+)
+def test_devices_without_a_state(table: dict[str, Any], words: str) -> None:
+    """Each is named; a guest without them has nothing against it."""
+    (said,) = objections(guest(**table), "amd64")
+
+    assert words in said
+    assert objections(guest(), "amd64") == ()
+
+
+def test_arm64_saves_nothing() -> None:
+    """Contract 6.1."""
+    assert objections(guest(), "arm64") == ("bhyve saves a guest's state on amd64 only, and this is arm64",)
+
+
+def test_what_is_risky() -> None:
+    """virtio-blk, and several of a kind; the safest guest has no remark."""
+    card = {"bridge": "bridge0"}
+    said = risks(guest(disk=[{"path": "/a"}, {"path": "/b"}], network=[card, card], graphics={}))
+    kinds = [sentence.split(",")[0] for sentence in said if "restore one" in sentence]
+
+    assert risks(guest(network=[card])) == ()
+    assert kinds == ["it has 2 network cards", "it has 2 virtio-blk disks"]
+    assert "Handbook" in said[0]
+    assert "[graphics]" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("state", "new", "here", "words"),
+    [
+        (STATE, guest(), HERE, ""),
+        (STATE, guest(restart={"on-crash": "stop"}, stop={"timeout": "5s", "ignore-early-term": False}), HERE, ""),
+        (STATE, guest(memory="2G"), HERE, "changed since (memory)"),
+        (STATE, guest(serial=[]), HERE, "changed since (serial[0])"),
+        (replace(STATE, bhyve="3:4"), guest(), HERE, "bhyve has been upgraded"),
+        (replace(STATE, cpu="Xeon"), guest(), HERE, "another kind of CPU (Xeon)"),
+        (replace(STATE, cpu=""), guest(), HERE, ""),
+        (STATE, guest(), replace(HERE, disks={"/web1.img": DiskMark(10, 21)}), "/web1.img has been written to"),
+        (STATE, guest(), replace(HERE, disks={}), "/web1.img has been written to"),
+    ],
+)
+def test_what_a_state_fits(state: SavedState, new: VmSpec, here: Here, words: str) -> None:
+    """The devices, bhyve, the kind of CPU and the disks; nothing that they do not see."""
+    said = mismatch(state, guest(), new, here)
+
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_a_state_of_another_bhyved_is_not_guessed_at() -> None:
+    """What it was saved with cannot be read."""
+    assert "another version of bhyved" in mismatch(STATE, None, guest(), HERE)
+
+
+def test_devices_that_would_be_elsewhere() -> None:
+    """Places and MAC addresses count, names of taps do not."""
+    conf = "memory.size=1G\npci.0.5.0.device=virtio-net\npci.0.5.0.mac=58:9c:fc:00:00:01\npci.0.5.0.backend=tap7\n"
+    state = replace(STATE, devices=devices_in(conf))
+
+    assert moved(state, conf.replace("tap7", "tap8")) == ""
+    assert "pci.0.6.0.device=virtio-net" in moved(state, conf.replace("0.5.0.device", "0.6.0.device"))

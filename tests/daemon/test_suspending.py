@@ -1,0 +1,144 @@
+"""Suspend and resume as the daemon sees them, in virtual time."""
+
+import pytest
+import trio
+import trio.testing
+
+from bhyved.core.exits import ExitKind, Stage
+from bhyved.core.status import Desired, Phase, Suspension, VmRecord
+from bhyved.daemon.ports import Found
+from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
+from tests.daemon.guestkit import guest, lab
+
+SAVED = Suspension(at=NOON, by="alice", path="/db/suspend/web1/saved")
+
+
+async def test_a_guest_is_suspended_and_resumed(autojump_clock: object) -> None:
+    """Down with its state on disk, then up again from it, which uses it up; the history tells both."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase("up")
+        answer = await it.guests.suspend("web1", by="alice")
+        assert (answer.ok, answer.text) == (True, "virtio-blk is risky")
+        assert (it.status().phase, it.status().suspending, it.status().ready) == (Phase.STOPPING, True, False)
+        down = await it.phase("down")
+        assert (down.desired, down.reason) == (Desired.DOWN, "suspended to disk at /db/suspend/web1/saved")
+        assert down.suspended is not None
+        assert down.suspended == Suspension(at=down.suspended.at, by="alice", path="/db/suspend/web1/saved")
+        assert (down.exits, down.stop_s.total_s) == ({ExitKind.SUSPENDED: 1}, 0.0)
+        assert (await it.guests.suspend("web1", by="alice")).code == "already"
+
+        it.start()
+        await it.phase("up")
+        while it.status().suspended is not None:
+            await it.guests.board.wait_newer(it.guests.board.generation)
+
+    assert it.machine().did[-1] == "spent"
+    assert [record.kind for record in it.journal.records] == ["suspended"]
+    assert [event.reason for event in it.journal.events if event.event == "resuming"] == [
+        f"it goes on from its state of {down.suspended.at:%Y-%m-%d %H:%M:%S} UTC"
+    ]
+
+
+async def test_a_guest_that_cannot_be_suspended_goes_on(autojump_clock: object) -> None:
+    """Refused where it is known beforehand, and told where bhyve finds out."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase("up")
+        it.machine().cannot_suspend = "no release can"
+        refused = await it.guests.suspend("web1", by="alice")
+        assert (refused.ok, refused.code, refused.text) == (False, "cannot-suspend", "no release can")
+        it.machine().cannot_suspend = ""
+        it.machine()._life.suspend_fails = "Could not pause devices"
+        assert (await it.guests.suspend("web1", by="alice")).ok
+        while it.status().phase is Phase.STOPPING:
+            await it.guests.board.wait_newer(it.guests.board.generation)
+
+    assert (it.status().phase, it.status().reason) == (Phase.UP, "not suspended: Could not pause devices")
+    assert (it.status().desired, it.status().ready) == (Desired.UP, True)
+    assert [event.reason for event in it.journal.events if event.event == "suspend-failed"] == ["Could not pause devices"]
+
+
+async def test_only_a_guest_that_is_up_is_suspended(autojump_clock: object) -> None:
+    """Nothing is asked of the host for any other."""
+    async with lab(guest(autostart=False)) as it:
+        answer = await it.guests.suspend("web1", by="alice")
+
+    assert (answer.code, it.machine().did) == ("not-running", [])
+
+
+async def test_a_stop_while_it_is_suspended(autojump_clock: object) -> None:
+    """The button is pressed; the failure of the suspend that comes too late changes nothing."""
+    life = Life(suspend_s=1.0, suspend_fails="Could not pause devices", acpi_s=5.0)
+    async with lab(guest(autostart=True)) as it:
+        it.machine().lives = [life]
+        it.machine()._life = life
+        await it.phase("up")
+        await it.guests.suspend("web1", by="alice")
+        it.stop()
+        down = await it.phase("down")
+
+    assert "press" in it.machine().did
+    assert (down.reason, down.desired) == ("stopped by alice", Desired.DOWN)
+
+
+async def test_a_suspend_is_taken_up_by_the_next_daemon(autojump_clock: object) -> None:
+    """It waits for what comes of it, as the one before did."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = Found(
+            run="r1", by="alice", stage=Stage.RUNNING, spec=guest(), pid=1, started=0.0, started_at=NOON, suspending=True
+        )
+        async with lab(guest(autostart=True), host=host) as it:
+            assert it.status().suspending
+            down = await it.phase("down")
+        nursery.cancel_scope.cancel()
+
+    assert (down.desired, down.adopted, it.machine().did.count("suspend")) == (Desired.DOWN, False, 1)
+    assert down.suspended is not None
+
+
+@pytest.mark.parametrize(("autostart", "phase"), [(True, Phase.UP), (False, Phase.DOWN)])
+async def test_when_the_host_boots(autojump_clock: object, autostart: bool, phase: Phase) -> None:
+    """A guest with autostart goes on where it was, any other stays suspended."""
+    async with trio.open_nursery() as nursery:
+        host, vault = FakeHost(nursery, boot="b2"), FakeVault()
+        vault.records["web1"] = VmRecord(desired=Desired.DOWN, desired_boot="b1")
+        host.machine("web1").suspension = SAVED
+        async with lab(guest(autostart=autostart), host=host, vault=vault) as it:
+            await it.phase(phase)
+            assert [order.cold for order in it.machine().orders] == ([False] if autostart else [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_the_same_boot_it_stays_suspended_over_the_daemon(autojump_clock: object) -> None:
+    """Also with autostart: it was suspended, not forgotten."""
+    async with trio.open_nursery() as nursery:
+        host, vault = FakeHost(nursery), FakeVault()
+        vault.records["web1"] = VmRecord(desired=Desired.DOWN, desired_boot="b1")
+        host.machine("web1").suspension = SAVED
+        async with lab(guest(autostart=True), host=host, vault=vault) as it:
+            await trio.testing.wait_all_tasks_blocked()
+            assert (it.status().phase, it.status().suspended) == (Phase.DOWN, SAVED)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cold_start_throws_the_state_away(autojump_clock: object) -> None:
+    """And says so to the host, also when it is tried again."""
+    async with lab(guest(autostart=False)) as it:
+        it.machine().suspension = SAVED
+        it.start(cold=True)
+        up = await it.phase("up")
+
+    assert (it.machine().orders[0].cold, up.suspended) == (True, None)
+
+
+async def test_a_state_that_cannot_be_restored_holds_the_guest(autojump_clock: object) -> None:
+    """One try, and the state is still there."""
+    async with lab(guest(autostart=False)) as it:
+        it.machine().suspension = SAVED
+        it.machine().lives = [Life(after_s=0.0, status=1, title_s=60.0, stderr="Failed to restore VM memory.")]
+        it.start()
+        held = await it.phase("held")
+
+    assert held.reason.startswith("bhyve could not restore the saved state: its saved state is kept")
+    assert held.suspended == SAVED
+    assert it.machine().did.count("spawn") == 1
