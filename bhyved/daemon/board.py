@@ -4,7 +4,8 @@ Nothing here decides anything. A reader that wants to follow keeps the `generati
 misses the latest state, and may miss states in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 import trio
@@ -49,6 +50,11 @@ class Board:
             self._names = None
             self._texts.pop(name, None)
             self._stir()
+
+    @property
+    def statuses(self) -> Mapping[str, VmStatus]:
+        """Every guest's by its name, as it is from moment to moment."""
+        return MappingProxyType(self._statuses)
 
     def get(self, name: str) -> VmStatus | None:
         return self._statuses.get(name)

@@ -49,10 +49,9 @@ class Turnstile:
 
     async def _look(self, go: Callable[[str], None], hold_back: Callable[[str, str], None]) -> float | None:
         now = self._clock()
-        statuses = {status.name: status for status in self._board.all()}
         turns = may_start(
             tuple(self._queue.values()),
-            statuses,
+            self._board.statuses,
             self.pace,
             now=now,
             last_paced=self._last_paced,
