@@ -229,10 +229,10 @@ class Deeds:
 
     async def spent(self, run: Run) -> None:
         """The guest runs on from its saved state."""
-        await self._of.machine.spent()
-        if self._of.run is run:
+        if await self._of.machine.spent() and self._of.run is run:
             self._of.suspended = None
             self._of.publish()
+            self._of.chronicle.tell("resumed", "it runs on from its saved state, which is used up", by=run.by)
 
     async def kill(self) -> None:
         """SIGKILL, whatever comes of it."""

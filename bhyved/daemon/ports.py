@@ -64,8 +64,8 @@ class Machine(Protocol):
         """Have bhyve write its state to disk and end. Returns why that failed, and then the guest goes on; a success is what `watch`
         returns, and this is to be cancelled by then. One that an earlier daemon has begun is only waited for. Raises HostError."""
 
-    async def spent(self) -> None:
-        """The guest runs on from its saved state, which must not be resumed again."""
+    async def spent(self) -> bool:
+        """The guest runs on from its saved state, which must not be resumed again. False: it is gone already."""
 
     async def kill(self) -> None:
         """SIGKILL to the loader or bhyve. Nothing to kill is no error."""

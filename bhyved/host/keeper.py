@@ -20,13 +20,15 @@ from bhyved.host.spawn import spawn
 #:
 #: Ignored signals stay ignored in the child, across exec; a trap with a command does not (contract 8.8). So the child always ignores
 #: SIGPIPE (contract 8.3) and SIGHUP; SIGINT and SIGQUIT sh ignores in it by itself; SIGTERM as asked. The keeper survives them all:
-#: until the child is there by a trap that does nothing, then by ignoring it, since a trapped signal would end `wait` early.
+#: until the child is there by a trap that does nothing, then by ignoring it, since a trapped signal would end `wait` early. The dash
+#: in the file for the status says that the command may have run.
 SCRIPT = """\
 trap '' HUP INT QUIT PIPE
 if [ "$1" = ignore ]; then trap '' TERM; else trap : TERM; fi
 pid=$2 exit=$3
 shift 3
 umask 077
+echo - 1<>"$exit"
 "$@" &
 trap '' TERM
 echo "$!" 1<>"$pid"
@@ -90,6 +92,10 @@ class Trace:
     def exists(self) -> bool:
         """Whether a start has got as far as these files."""
         return os.path.lexists(self.exit_path)
+
+    def is_begun(self) -> bool:
+        """Whether a keeper has come to life: from then on its child may have run, whatever else is known."""
+        return _line(self.exit_path) != b""
 
     def pid(self) -> int | None:
         """The pid that the keeper wrote; None as long as it has not."""

@@ -129,9 +129,9 @@ class GuestMachine:
             raise HostError("what its run was started with cannot be read: only a stop and a start can help")
         return ledger, spec
 
-    async def spent(self) -> None:
+    async def spent(self) -> bool:
         """See `daemon.ports.Machine.spent`."""
-        await trio.to_thread.run_sync(self._states.spent)
+        return await trio.to_thread.run_sync(self._states.spent)
 
     # --- a start -------------------------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class GuestMachine:
         if ledger is None and self._process.stage is Stage.PREPARING:
             return  # nothing was taken: the start was refused, or everything has been given back
         await self._refuse_held()
-        if ledger is not None and ledger.resume and not self._traces[Stage.RUNNING].exists():
+        if ledger is not None and ledger.resume and not self._traces[Stage.RUNNING].is_begun():
             await trio.to_thread.run_sync(self._states.give_back)  # no bhyve was given it
         for trace in self._traces.values():
             trace.remove()  # this end has been told: a daemon that comes now finds a start that was interrupted

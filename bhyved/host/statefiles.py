@@ -162,9 +162,11 @@ class StateFiles:
         with contextlib.suppress(OSError):
             os.rename(self.resuming, self.saved)
 
-    def spent(self) -> None:
-        """The guest has run."""
+    def spent(self) -> bool:
+        """The guest has run. False: there is nothing of it any more."""
+        is_there = os.path.isdir(self.resuming)
         self._remove(self.resuming)
+        return is_there
 
     def discard(self) -> None:
         """Throw everything away."""

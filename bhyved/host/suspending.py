@@ -72,7 +72,9 @@ class Suspending:
         async with trio.open_nursery() as nursery:
             if not begun:
                 nursery.start_soon(self._ask, said)
-            why, is_over = await self._look(ledger.suspend_log, said, has_ended)
+            # Where an earlier daemon has asked, it has done so a while ago, or was killed before it could.
+            begin_s = _QUIET_S if begun else _BEGIN_S
+            why, is_over = await self._look(ledger.suspend_log, said, has_ended, begin_s=begin_s)
             nursery.cancel_scope.cancel()
         if is_over:
             self._site.ledgers.put(self._name, msgspec.structs.replace(ledger, suspending="", suspend_log=0), atomically=True)
@@ -87,7 +89,7 @@ class Suspending:
         except HostError as error:
             said.append(str(error))
 
-    async def _look(self, log_from: int, said: list[str], has_ended: Callable[[], bool]) -> tuple[str, bool]:
+    async def _look(self, log_from: int, said: list[str], has_ended: Callable[[], bool], *, begin_s: float) -> tuple[str, bool]:
         """Until it is clear that nothing comes of it: why, and whether bhyve is through with it."""
         written, quiet_since = self._states.written_bytes(), trio.current_time()
         while True:
@@ -100,8 +102,8 @@ class Suspending:
             failures = [*said, *(match[0].strip() for match in _FAILURE.finditer(self._log.since(log_from)))]
             if failures and now - quiet_since >= _QUIET_S:
                 return _sentence(failures), True
-            if written is None and now - quiet_since >= _BEGIN_S:
-                return f"bhyve has not begun to write {self._states.wanted} within {_BEGIN_S:g} s", True
+            if written is None and now - quiet_since >= begin_s:
+                return f"bhyve has not begun to write {self._states.wanted} within {begin_s:g} s", True
             if now - quiet_since >= _STALL_S:
                 # Not over: should it succeed after all, its state counts.
                 return f"bhyve has written nothing to {self._states.wanted} for {_STALL_S:g} s, and may yet end", False

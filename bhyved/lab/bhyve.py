@@ -8,6 +8,7 @@ What bhyve refuses, it refuses, in the order of contract 1.6, with bhyve's statu
     lab.kernel, lab.initrd, lab.append     what a qemu guest boots instead of its disks
     lab.boot-delay-before-title = 2s       time that the set-up takes
     lab.setup-fails = 4 some text          the set-up ends so
+    lab.suspend = takes 2s | fails some text              what a suspend of this VM does
     lab.destroy = refuse | linger 1s | hang | run-on      what `bhyvectl --destroy` of this VM does (see `bhyvectl`)
 
 Each may be given once more as `lab.NAME-from-N`: that one holds from the Nth run of this guest on, counted by the lab.
@@ -173,7 +174,8 @@ class _Bhyve:
         has_code = has_bootrom or state_of_node.loaded  # else the CPU starts in empty memory: contract 2.3
         steps = self._steps() if has_code else [script.Step("triple-fault")]
         button = self._settings.is_amd64 and self._tree.flag("acpi_tables", default=False)
-        return Sim(steps, self._board, has_button=button)
+        typed = b"" if self._line.restore is None else snapshot.typed_in(self._line.restore)
+        return Sim(steps, self._board, has_button=button, typed=typed)
 
     def _steps(self) -> list[script.Step]:
         if self._line.restore is not None:
@@ -187,6 +189,8 @@ class _Bhyve:
         run = Run(self._engine, self._board, self._node, outlives_node=self._knobs.get("destroy") == "run-on")
         try:
             outcome = run.to_end()
+            while outcome == SUSPENDED and self._fails_to_suspend():
+                outcome = run.to_end()
         except Destroyed:
             warn("vm_run error -1, errno 6")
             return POWEROFF if self._settings.is_14 else ERROR  # contract 1.7.2
@@ -197,9 +201,19 @@ class _Bhyve:
         self._leave_node(outcome)
         return outcome
 
+    def _fails_to_suspend(self) -> bool:
+        word, _, text = (self._knobs.get("suspend") or "").partition(" ")
+        if word != "fails":
+            return False
+        warn(f"{text}\nUnable to perform the requested operation\n")
+        self._node.update(suspend="", snapshot="")
+        return True
+
     def _suspended(self) -> int:
         known = self._node.state()
-        snapshot.write(known.snapshot, self._line.name, known)
+        word, _, seconds = (self._knobs.get("suspend") or "").partition(" ")
+        takes_s = script.seconds(seconds) if word == "takes" else 0.0
+        snapshot.write(known.snapshot, self._line.name, known, engine=self._engine.state(), takes_s=takes_s)
         self._node.destroy()
         return snapshot.status(self._settings)
 

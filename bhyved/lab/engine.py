@@ -47,6 +47,10 @@ class Engine:
     def press(self) -> None:
         """The power button. A press that is not acknowledged yet absorbs the next ones."""
 
+    def state(self) -> bytes:
+        """What a suspend keeps of the guest."""
+        return b""
+
     def show(self, screen: Screen) -> None:
         """The screen has news: a viewer who comes or goes."""
         screen.serve()

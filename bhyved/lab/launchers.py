@@ -52,10 +52,12 @@ def write(root: Path) -> None:
     directory.mkdir(exist_ok=True)
     for program, (module, function) in TOOLS.items():
         text = _TEXT.format(python=python, package=package, module=module, function=function, root=str(root))
-        fresh = directory / f".{program}"
+        path, fresh = directory / program, directory / f".{program}"
+        if path.is_file() and path.read_text() == text:
+            continue  # as on a host that was not upgraded: bhyve is told by its time
         fresh.write_text(text)
         fresh.chmod(0o755)
-        fresh.rename(directory / program)
+        fresh.rename(path)
 
 
 def _interpreter() -> str:

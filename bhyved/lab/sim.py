@@ -29,8 +29,8 @@ _FLOOD_LINE = b"the quick brown fox jumps over the lazy dog 0123456789\r\n"
 class Sim(Engine):
     """One run of a script."""
 
-    def __init__(self, steps: list[Step], board: Board, *, has_button: bool) -> None:
-        """`has_button`: the machine has ACPI at all (on amd64, with ACPI tables: contract 1.8)."""
+    def __init__(self, steps: list[Step], board: Board, *, has_button: bool, typed: bytes = b"") -> None:
+        """`has_button`: the machine has ACPI at all (on amd64, with ACPI tables: contract 1.8). `typed`: as `state` gave it."""
         self._steps = iter(steps)
         self._ports = board.ports
         self._channels = [Channel(listener) for listener in board.sockets.values()]
@@ -44,7 +44,7 @@ class Sim(Engine):
         self._unsent = b""
         self._gives_up_at = time.monotonic() + _READER_S  # the output that the line has not taken by then is lost
         self._spins = False
-        self._line = b""
+        self._line = typed
         self._at_line_start = True
         self._outcome: int | None = None
         self.listens = False
@@ -74,6 +74,9 @@ class Sim(Engine):
         while self._outcome is None and not self._spins and not self._flood_bytes and not self._unsent and now >= self._wakes_at:
             self._take(next(self._steps, Step("wait")), now)
         return self._outcome
+
+    def state(self) -> bytes:
+        return self._line
 
     def has_acpi(self) -> bool:
         return self._has_button and self._button != "off"

@@ -1,12 +1,13 @@
 """A suspended guest in three files, and its way back (contract 6): only in labs whose settings say `snapshots`.
 
-`F` stands for the memory, `F.kern` for the devices, `F.meta` is JSON with what bhyve takes from it. A sim guest that comes back waits
-for its power button; a qemu guest boots anew.
+`F` has the size of the memory, `F.kern` what the engine has of the guest, `F.meta` is JSON with what bhyve takes from it. A sim guest that
+comes back waits for its power button and has what was typed on its console and not ended yet; a qemu guest boots anew.
 """
 
 from __future__ import annotations
 
 import json
+import time
 
 from bhyved.lab.freebsd import Refusal, Settings
 from bhyved.lab.script import Step
@@ -16,15 +17,20 @@ if TYPE_CHECKING:
     from bhyved.lab.node import State
     from bhyved.lab.tree import Tree
 
+_DEVICES = b"devices\n"
 _BEFORE_DECEMBER_2025, _SINCE = 0, 5  # exit statuses: contract 1.7.1
 
 
-def write(file: str, vm: str, known: State) -> None:
-    """Raises OSError."""
+def write(file: str, vm: str, known: State, *, engine: bytes = b"", takes_s: float = 0.0) -> None:
+    """`takes_s`: how long, as a large guest on a slow disk. Raises OSError."""
     meta = {"name": vm, "ncpus": known.active_cpus, "topology": known.topology, "memsize": known.memory_bytes}
-    for path, text in ((file, "memory\n"), (f"{file}.kern", "devices\n"), (f"{file}.meta", json.dumps(meta) + "\n")):
-        with open(path, "w", encoding="utf-8") as out:
-            out.write(text)
+    parts = {f"{file}.kern": _DEVICES + engine, file: b"", f"{file}.meta": json.dumps(meta).encode() + b"\n"}
+    outs = {path: open(path, "wb") for path in parts}  # noqa: SIM115 - all are made before the first is written
+    outs[file].truncate(known.memory_bytes)
+    time.sleep(takes_s)
+    for path, out in outs.items():
+        out.write(parts[path])
+        out.close()
 
 
 def name_in(file: str) -> str | None:
@@ -54,6 +60,12 @@ def configure(tree: Tree, file: str) -> None:
 def resumed() -> list[Step]:
     """What a sim guest does when it is back."""
     return [Step("acpi", word="on"), Step("wait")]
+
+
+def typed_in(file: str) -> bytes:
+    """What had been typed on its console."""
+    with open(f"{file}.kern", "rb") as devices:
+        return devices.read().removeprefix(_DEVICES)
 
 
 def status(settings: Settings) -> int:

@@ -139,10 +139,11 @@ class FakeMachine:
         await trio.sleep_forever()
         raise AssertionError
 
-    async def spent(self) -> None:
+    async def spent(self) -> bool:
         self._say("spent")
         await trio.lowlevel.checkpoint()
-        self.suspension = None
+        was, self.suspension = self.suspension, None
+        return was is not None
 
     async def title_is_set(self) -> bool:
         await trio.lowlevel.checkpoint()

@@ -251,7 +251,7 @@ async def test_a_daemon_that_is_killed_during_a_suspend(
     able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """At any moment the next one finds the guest, or its state, and never neither."""
-    monkeypatch.setattr(suspending, "_BEGIN_S", 0.3)
+    monkeypatch.setattr(suspending, "_QUIET_S", 0.3)
     late = {"before bhyve is asked": "exec sleep 60", "before it has ended": WRITES}.get(moment, SUCCEEDS)
     (able.root / "suspend.do").write_text(late)
     await start(machine, able_guest(able))
@@ -352,6 +352,44 @@ async def test_a_state_that_no_bhyve_was_given_is_as_good_as_before(able: OneHos
     await later.clean(final=True)
 
     assert where(able) == {"saved"}
+
+
+async def test_a_daemon_that_is_killed_at_the_very_spawn(able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keeper's files are there, and no keeper: no bhyve was given the state."""
+    await suspended(able, machine)
+    await machine.clean(final=True)
+    await machine.prepare(order(able_guest(able)))
+
+    def killed(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bhyved.host.machine.spawn_keeper", killed)
+    with pytest.raises(KeyboardInterrupt):
+        machine.spawn_bhyve(())
+    able.die(machine)
+    later = able.daemon().machine("web")
+    found = later.find()
+    assert found is not None
+    assert found.stage is Stage.PREPARING
+    await later.clean(final=True)
+
+    assert where(able) == {"saved"}
+
+
+async def test_when_keeper_and_bhyve_are_killed_nobody_knows(able: OneHost, machine: GuestMachine) -> None:
+    """Then the guest may have run: its state is in doubt, also for the next daemon."""
+    await resumed(able, machine)
+    keeper = machine._process._keeper
+    assert keeper is not None
+    os.kill(keeper, 9)
+    os.kill(able.alive_pid(), 9)
+    able.die(machine)
+    later = able.daemon().machine("web")
+    assert later.find() is not None
+    assert (await end_of(later)).status is None
+    await later.clean(final=True)
+
+    assert where(able) == {"resuming"}
 
 
 async def test_a_resume_is_taken_up_by_the_next_daemon(able: OneHost, machine: GuestMachine) -> None:
