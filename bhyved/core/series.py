@@ -106,6 +106,12 @@ GUEST_METRICS: tuple[Metric, ...] = (
         "Whether the guest's file has gone while the guest goes on.",
         lambda seen: int(seen.status.orphaned),
     ),
+    Single(
+        "bhyved_vm_suspended",
+        "gauge",
+        "Whether the guest's state is on disk, for its next start to resume.",
+        lambda seen: int(seen.status.suspended is not None),
+    ),
     Fixed(
         "bhyved_vm_restarts_total",
         "counter",

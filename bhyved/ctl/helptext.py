@@ -9,7 +9,7 @@ from bhyved.ctl.verbs import COMMON, VERBS, Option, Verb
 WIDTH = 79
 _INDENT = 24
 _GROUPS = (
-    ("guests", ("list", "status", "show", "start", "stop", "restart", "reset", "poweroff", "nmi", "hold", "release")),
+    ("guests", ("list", "status", "show", "start", "stop", "restart", "reset", "poweroff", "nmi", "suspend", "resume", "hold", "release")),
     ("consoles", ("console", "log")),
     ("what happened", ("why", "history", "events", "top", "web", "metrics")),
     ("the host", ("create", "plan", "check", "doctor", "reload", "drain")),

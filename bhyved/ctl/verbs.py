@@ -105,8 +105,17 @@ VERBS = (
         "wishes:start",
         "start guests",
         guests="some-or-all",
-        options=(Option("--install", "attach the install media, until the guest first ends"), READY, *WAITS, ALL),
-        about="Starting a guest that is up succeeds. A start by hand forgets what counted against restart limits.",
+        options=(
+            Option("--install", "attach the install media, until the guest first ends"),
+            Option("--cold", "boot a suspended guest, and throw its saved state away"),
+            READY,
+            *WAITS,
+            ALL,
+        ),
+        about=(
+            "Starting a guest that is up succeeds. A start by hand forgets what counted against restart limits. A suspended guest "
+            "goes on where it was."
+        ),
         examples=(
             ("vmctl start web1 db1", "two guests, and wait until both are up"),
             ("vmctl start --install web1", "the first time, from its install media"),
@@ -165,6 +174,30 @@ VERBS = (
         options=(ALL,),
         about="Most systems enter their debugger or panic, and so tell why they hang.",
         examples=(("vmctl nmi web1", ""),),
+    ),
+    Verb(
+        "suspend",
+        "wishes:suspend",
+        "write the state of guests to disk, and end their runs",
+        guests="some-or-all",
+        options=(*WAITS, ALL),
+        about=(
+            "Needs a bhyve that was built with snapshots, which no release is, and devices that it can save. The guest stays suspended, "
+            "also over a reboot of the host, until it is resumed or started. When it cannot be suspended, it goes on."
+        ),
+        examples=(("vmctl suspend db1", "before the host gets more memory, say"),),
+    ),
+    Verb(
+        "resume",
+        "wishes:resume",
+        "let suspended guests go on where they were",
+        guests="some-or-all",
+        options=(READY, *WAITS, ALL),
+        about=(
+            "As start, for guests that are suspended. A state is resumed once, on the devices and disks that it was saved with; "
+            "start --cold throws it away."
+        ),
+        examples=(("vmctl resume db1", ""),),
     ),
     Verb(
         "hold",

@@ -17,16 +17,18 @@ _vmctl()
 	--config|--expect|--iso|--socket|--textfile|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
-	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi hold release console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
 	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
 	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
 	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
-	start) options="--install -r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	start) options="--install --cold -r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	stop) options="-f --force -g --grace --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-g --grace -t --timeout --socket" guests=yes ;;
 	restart) options="-r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	reset) options="--wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	poweroff) options="--wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	nmi) options="-a --all --json --socket -h --help" values="--socket" guests=yes ;;
+	suspend) options="--wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
+	resume) options="-r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	hold) options="--reason --for -a --all --json --socket -h --help" values="--reason --for --socket" guests=yes ;;
 	release) options="-a --all --json --socket -h --help" values="--socket" guests=yes ;;
 	console) options="-p --port --read-only --steal --since -e --escape --send --wait-for --expect -t --timeout --conserver-cf --json --socket -h --help" values="-p --port --since -e --escape --send --wait-for --expect -t --timeout --socket" guests=yes ;;
