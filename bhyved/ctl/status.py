@@ -97,6 +97,7 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("reason", one_line(row["reason"])),
         ("remark", remark(row) if row["phase"] == "up" else ""),
         ("wished", row["desired"] + (", starts with the host" if row["autostart"] else "")),
+        ("suspended", "" if row["suspended"] is None else _suspended(row["suspended"])),
         ("next start", "" if row["next_start_in_s"] is None else f"in {span(row['next_start_in_s'])}"),
         ("attempts", row["attempts"]),
         ("held", "" if row["hold"] is None else frozen(row["hold"])),
@@ -109,6 +110,12 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("forced stops", str(row["forced_stops"] or "")),
         ("last exit", "" if last is None else f"{moment(last['at'])} UTC: {one_line(last['text']) or last['kind']}"),
     ]
+
+
+def _suspended(state: Row) -> str:
+    by = f" by {state['by']}" if state["by"] else ""
+    doubt = ", in doubt: a resume of it was cut short" if state["doubtful"] else ""
+    return f"since {moment(state['at'])} UTC{by}, in {state['path']}{doubt}"
 
 
 def _shown(shown: Row) -> str:

@@ -10,7 +10,7 @@ from bhyved.core.exits import ExitKind
 from bhyved.core.explain import Case, explain, history_line, span
 from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import Order, Ready, VmSpec
-from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, VmStatus
+from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
 from bhyved.core.values import Pattern, Text
 from bhyved.core.wire import Drain
 
@@ -57,6 +57,37 @@ def test_every_phase_has_an_answer(phase):
             assert not sentence.endswith(".")
             assert "\n" not in sentence
         assert len(sentences) <= 6
+
+
+def test_a_suspended_guest_says_since_when_and_what_follows():
+    """Both ways on are in the hint; a state in doubt has one."""
+    state = Suspension(at=NOON, by="alice", path="/db/web1/saved")
+    later = NOON + timedelta(hours=3)
+    hint = "vmctl resume web1 goes on where it was, vmctl start --cold web1 throws that away and boots the guest"
+
+    assert why(status("down", suspended=state, autostart=True), now_at=later) == (
+        [
+            "web1 was suspended to disk 3h ago, at 2026-01-01 12:00:00 UTC by alice: /db/web1/saved",
+            "it goes on from there when the host boots again: autostart is on",
+        ],
+        hint,
+    )
+    still = why(status("down", suspended=state), now_at=later)
+    assert (still[0][1], still[1]) == ("it stays so until somebody resumes it, also when the host boots: autostart is off", hint)
+    doubt = why(status("down", suspended=msgspec.structs.replace(state, doubtful=True)))
+    assert doubt[0][1].startswith("a resume of it was cut short")
+    assert doubt[1] == "vmctl start --cold web1 throws it away and boots the guest"
+
+
+def test_a_guest_that_is_being_suspended_is_not_said_to_shut_down():
+    """No button is pressed, and it may yet go on."""
+    said, hint = why(status("stopping", suspending=True, reason="being suspended to disk for alice"))
+
+    assert said == [
+        "web1 stands still while bhyve writes its state to disk, for 12s: being suspended to disk for alice",
+        "it goes on if that fails",
+    ]
+    assert hint == ""
 
 
 def test_down_says_who_stopped_it_and_what_would_start_it():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bhyved.core.status import Desired, Phase, VmStatus
+from bhyved.core.status import Desired, Phase, Suspension, VmStatus
 from bhyved.core.waiting import Verdict, look
 
 MET, NOT_YET, NEVER = Verdict.MET, Verdict.NOT_YET, Verdict.NEVER
@@ -36,6 +36,17 @@ def test_every_phase_is_somewhere_on_the_way_or_not(phase, up, down):
     assert look("up", None, "r1", status(phase)) is up
     assert look("ready", None, "r1", status(phase, ready=True)) is up
     assert look("down", None, "r1", status(phase)) is down
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_suspend_is_waited_for_while_it_is_under_way(phase: Phase) -> None:
+    """A guest that is up goes on because it has failed; one that is down without a state has ended in another way."""
+    state = Suspension(at=datetime(2026, 1, 1, tzinfo=UTC), by="alice", path="/db/web1/saved")
+    under_way = NOT_YET if phase in (Phase.STOPPING, Phase.CLEANING) else NEVER
+
+    assert look("suspended", None, "r1", status(phase)) is under_way
+    assert look("suspended", None, "r1", status(phase, suspended=state)) is (MET if phase is Phase.DOWN else under_way)
+    assert look("suspended", None, "r1", None) is NEVER
 
 
 def test_up_is_not_ready():

@@ -183,6 +183,7 @@ def row(name: str, **changes: Any) -> Params:
         "taps": ["tap3"],
         "vnc": "",
         "serials": ["com1"],
+        "suspended": None,
         **changes,
     }
 

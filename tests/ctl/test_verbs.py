@@ -89,6 +89,37 @@ def test_status_of_a_guest(vmctl: Vmctl) -> None:
     ]
 
 
+def test_status_of_a_suspended_guest(vmctl: Vmctl) -> None:
+    """Since when, by whom, where, and whether that is in doubt."""
+    state = {"at": "2026-01-01T11:00:00Z", "by": "alice", "path": "/db/web1/resuming", "doubtful": True}
+    with playing(vm_list={"version": 1, "vms": [row("web1", phase="down", uptime_s=None, suspended=state)]}) as daemon:
+        ran = vmctl(daemon, "status", "web1")
+
+    words = "since 2026-01-01 11:00:00 UTC by alice, in /db/web1/resuming, in doubt: a resume of it was cut short"
+    assert f"  suspended  {words}" in ran.out.splitlines()
+
+
+def test_a_suspend_says_what_came_of_it(vmctl: Vmctl) -> None:
+    """Suspended, or why not."""
+    failed = waited(met=False, reason="not suspended: the disk is full")
+    with playing(vm_suspend={"answers": [told("a")]}, vm_wait=waited(phase="down")) as daemon:
+        done = vmctl(daemon, "suspend", "a")
+    with playing(vm_suspend={"answers": [told("a")]}, vm_wait=failed) as daemon:
+        undone = vmctl(daemon, "suspend", "a")
+
+    assert (done.status, done.out) == (0, "a: suspended\n")
+    assert (undone.status, undone.err) == (1, "vmctl: a is up and not suspended: not suspended: the disk is full\n")
+
+
+def test_a_cold_start_is_asked_for(vmctl: Vmctl) -> None:
+    """And only where it is."""
+    with playing(vm_start={"answers": [told("a")]}) as daemon:
+        vmctl(daemon, "start", "a", "--cold", "--no-wait")
+        vmctl(daemon, "start", "a", "--no-wait")
+
+    assert [call.get("cold") for _, call in daemon.asked] == [True, None]
+
+
 def test_status_of_the_daemon(vmctl: Vmctl) -> None:
     """Without names, it is the daemon that is meant, and who the caller is to it."""
     info = {

@@ -9,7 +9,7 @@ from bhyved.core.exits import ExitKind
 from bhyved.core.lifecycle import Poweroff, Release, Reset, Restart, SetHold, Start, Stop
 from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import BhyveOptions, Order
-from bhyved.core.status import Desired, Hold, Phase, RunRecord
+from bhyved.core.status import Desired, Hold, Phase, RunRecord, Suspension
 from bhyved.core.units import Settings
 from tests.daemon.controlkit import NOON, ROOT, guest, served, user
 
@@ -125,6 +125,24 @@ async def test_an_interrupt_goes_to_running_guests_only(tmp_path):
         answers = (await client.call("vm.nmi", all=True))["answers"]
 
     assert [(each["name"], each["code"]) for each in answers] == [("a", "accepted"), ("b", "not-running")]
+
+
+async def test_suspending_and_resuming(tmp_path):
+    """Running guests are suspended, suspended ones resumed; of two guests each answers for itself."""
+    state = Suspension(at=NOON, by="alice", path="/db/b/saved")
+    async with served(tmp_path, guest("a"), guest("b")) as daemon, daemon.client() as client:
+        daemon.guests.show("a", phase=Phase.UP)
+        daemon.guests.show("b", suspended=state)
+        suspended = (await client.call("vm.suspend", all=True))["answers"]
+        resumed = (await client.call("vm.resume", all=True))["answers"]
+        cold = (await client.call("vm.start", names=["b"], cold=True))["answers"]
+        (row,) = (await client.call("vm.list", names=["b"]))["vms"]
+
+    assert [(each["name"], each["code"]) for each in suspended] == [("a", "accepted"), ("b", "not-running")]
+    assert [(each["name"], each["code"]) for each in resumed] == [("a", "not-suspended"), ("b", "accepted")]
+    assert [wish for _, wish in daemon.guests.wishes] == [Start(by="root"), Start(by="root", cold=True)]
+    assert cold[0]["ok"]
+    assert row["suspended"] == {"at": "2026-01-01T12:00:00Z", "by": "alice", "path": "/db/b/saved", "doubtful": False}
 
 
 async def test_a_change_is_told_with_who_asked(tmp_path):
