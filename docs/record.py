@@ -90,7 +90,7 @@ def play(demo: Demo, session: Session) -> None:
     session.until("uname.*> ")
     session.type("r")  # the guest reboots
     session.until("boot 2 clean.*> ")
-    session.watch(2 * PAUSE_S)  # the history of a run is on disk within a second of its end
+    session.watch(2 * PAUSE_S)
     demo.kill_daemon()
     session.until("bhyved has gone")
     demo.start()

@@ -356,6 +356,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+#: The event that stands behind a gap in the numbers.
+GAP_EVENT = "gap"
+
+
 def event_row(event: Event) -> dict[str, Any]:
     """An event as the wire shows it: the same keys always, and `data` where there is more to say."""
     row = {"seq": event.seq, "at": event.at, "event": event.event, "vm": event.vm}

@@ -93,7 +93,10 @@ def _follow(connection: Connection, asked: Asked, seen: list[int], show: Any) ->
 
 def _say_lost(params: Event) -> None:
     sys.stdout.flush()
-    print(f"{params['count']} events before number {params['next']} are no longer kept", file=sys.stderr)
+    if "count" in params:
+        print(f"{params['count']} events before number {params['next']} are no longer kept", file=sys.stderr)
+    else:
+        print(f"events before number {params['next']} may be missing; nobody knows how many", file=sys.stderr)
 
 
 def _print(event: object) -> None:

@@ -1,14 +1,14 @@
 """`events.subscribe`: one client's reading of the event stream.
 
 Nothing is queued for it: it is read on from the journal as fast as the client takes it. What the journal has dropped by then is counted
-by the numbers and told.
+by the numbers and told; behind a gap in the numbers nobody knows how many events there were, and that is told.
 """
 
 from collections.abc import Callable
 
 from bhyved.core.jsonrpc import notification
 from bhyved.core.status import Event
-from bhyved.core.wire import Subscribed, SubscribeParams, event_row
+from bhyved.core.wire import GAP_EVENT, Subscribed, SubscribeParams, event_row
 from bhyved.daemon.events import Events
 from bhyved.daemon.outbox import Outbox
 
@@ -27,7 +27,8 @@ class Subscription:
             for event in self._events.since(self._seq):
                 lost, self._seq = event.seq - self._seq - 1, event.seq
                 if lost:
-                    outbox.put(notification("lost", {"count": lost, "next": event.seq}))
+                    count = {} if event.event == GAP_EVENT else {"count": lost}
+                    outbox.put(notification("lost", {**count, "next": event.seq}))
                 if self._is_wanted(event):
                     outbox.put(notification("event", event_row(event)))
                     await outbox.room()

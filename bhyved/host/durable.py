@@ -76,6 +76,15 @@ def remove(path: str) -> None:
         raise HostError(f"{path} cannot be removed: {why(error)}") from None
 
 
+def sync_file(path: str) -> None:
+    """Make what was written to a file durable, by whomever and however it was."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make renames and removals in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

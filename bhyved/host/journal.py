@@ -1,15 +1,15 @@
 """Events and run histories on disk: DB/events/*.jsonl and DB/history/NAME.jsonl, a line each, bounded.
 
-Nothing is synced for a line: what a host crash takes is the last seconds of a log. `append` and `add_run` never wait; the lines go to
-disk in a thread, WRITE_S after the first of them, and with nothing to write nothing wakes up. A full disk costs what would be on it:
-`problem` says so, and the newest events stay in memory.
+`append` and `add_run` never wait, and what they were given survives kill -9: it lies in a mapped file (`host.mappedlines`) until a thread
+has written and synced it, WRITE_S after the first line, so that a host crash takes about the last second. With nothing to write nothing
+wakes up. A full disk costs what would be on it: `problem` says so, and the newest events stay in memory.
 """
 
 import contextlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,13 +17,17 @@ import msgspec
 import trio
 
 from bhyved.core.status import Event, RunRecord
+from bhyved.core.wire import GAP_EVENT
 from bhyved.host import durable
 from bhyved.host.eventnumber import EventNumber
+from bhyved.host.mappedlines import HALF_BYTES, MappedLines
 
 KEPT = 4096  # newest events in memory; older ones are read from disk
 FILE_BYTES = 1 << 20  # of events; one older file is kept beside it
 UNWRITTEN = 4 * KEPT  # a disk that hangs must not cost the memory
 WRITE_S = 1.0
+HURRY_BYTES = HALF_BYTES // 4  # more than this is written at once
+SYNCED = 32  # histories at a time: a crash of everything costs no more than that of the disk each second
 CLOSE_S = 2.0  # for the last lines, when the daemon ends
 RUNS_KEPT = 200  # of each guest; the file is cut when it has twice as many
 _READ_BYTES = 64 << 20
@@ -42,12 +46,36 @@ class FileJournal:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._unwritten: deque[bytes] = deque(maxlen=UNWRITTEN)
         self._unwritten_runs: dict[str, list[RunRecord]] = {}
-        self._stirred = trio.Event()
+        self._unsynced: dict[str, None] = {}  # histories, those that wait longest first; the writer's
+        self._run_lines: dict[str, int] = {}  # in each history that has been written to; the writer's
+        self._stirred, self._pressed = trio.Event(), trio.Event()
         self._writing = trio.Lock()
         for event in self._read(0):
             self._kept.append(event)
+        self._lines = MappedLines(f"{db}/events/unwritten", boot)
+        self.problem = self._take_up()
         self._number = EventNumber(f"{db}/events/number", boot, max((event.seq for event in self._kept), default=0))
-        self.problem = self._number.problem
+        self.problem = self.problem or self._number.problem or self._lines.problem
+        if self._number.gap:
+            self.append(GAP_EVENT, reason=self._number.gap)
+
+    def _take_up(self) -> str:
+        """Write what a killed daemon had told and not written yet. Why that failed, or ''."""
+        written = max((event.seq for event in self._kept), default=0)
+        events = [event for event in _decoded(self._lines.found, Event) if event.seq > written]
+        runs: dict[str, list[RunRecord]] = {}
+        for record in _decoded(self._lines.found, RunRecord):
+            runs.setdefault(record.vm, []).append(record)
+        for name, records in runs.items():
+            had = {record.run for record in self.runs(name, RUNS_KEPT)}
+            runs[name] = [record for record in records if record.run not in had]
+        self._kept.extend(events)
+        problems = self._write(_joined(events), {name: tuple(records) for name, records in runs.items() if records})
+        self._lines.begin()
+        for name in problems.keys() & runs.keys():
+            for record in runs[name]:
+                self.add_run(record)
+        return next(iter(problems.values()), "")
 
     # --- events --------------------------------------------------------------------------------------------------------------
 
@@ -55,8 +83,9 @@ class FileJournal:
         """Number, stamp and keep one event."""
         told = Event(seq=self._number.take(), at=self._clock(), event=event, **fields)
         self._kept.append(told)
-        self._unwritten.append(msgspec.json.encode(told) + b"\n")
-        self._stirred.set()
+        line = msgspec.json.encode(told) + b"\n"
+        self._unwritten.append(line)
+        self._put(line)
         return told
 
     def since(self, seq: int) -> list[Event]:
@@ -82,19 +111,25 @@ class FileJournal:
         waiting = self._unwritten_runs.setdefault(record.vm, [])
         waiting.append(record)
         del waiting[:-RUNS_KEPT]
-        self._stirred.set()
+        self._put(msgspec.json.encode(record) + b"\n")
 
     def runs(self, name: str, last: int) -> list[RunRecord]:
         """The newest `last` runs of a guest, oldest first. Reads a file, of which it decodes the end only."""
         if last <= 0:
             return []
         waiting = self._unwritten_runs.get(name, [])
-        known = {(record.run, record.ended_at) for record in waiting}  # some of them may have been written by now
-        lines = _lines(self._path(name))[-last - len(waiting) :]
-        written = [record for record in _decoded(lines, RunRecord) if (record.run, record.ended_at) not in known]
-        return [*written, *waiting][-last:]
+        lines = _lines(self._path(name))[-2 * last - len(waiting) :]
+        # Some of those that wait may have been written by now; and a daemon that was killed between the end of a run and the cleaning up
+        # leaves it to be ended again by the next, which knows what followed.
+        runs = {record.run: record for record in (*_decoded(lines, RunRecord), *waiting)}
+        return list(runs.values())[-last:]
 
     # --- writing -------------------------------------------------------------------------------------------------------------
+
+    def _put(self, line: bytes) -> None:
+        self._stirred.set()
+        if self._lines.put(line) > HURRY_BYTES:
+            self._pressed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what happens, until cancelled."""
@@ -102,7 +137,8 @@ class FileJournal:
         try:
             while True:
                 await self._stirred.wait()
-                await trio.sleep(WRITE_S)
+                with trio.move_on_after(WRITE_S):
+                    await self._pressed.wait()
                 await self.flushed()
         finally:
             with trio.move_on_after(CLOSE_S, shield=True):  # a disk that hangs is left alone
@@ -116,22 +152,34 @@ class FileJournal:
 
     async def _flush(self, *, abandon: bool) -> None:
         async with self._writing:
-            self._stirred = trio.Event()
+            self._stirred, self._pressed = trio.Event(), trio.Event()
             events = b"".join(self._unwritten)
             runs = {name: tuple(records) for name, records in self._unwritten_runs.items()}
-            if not events and not runs:
+            if not events and not runs and not self._unsynced:
                 return
             self._unwritten.clear()
+            self._lines.change()
             problems = await trio.to_thread.run_sync(self._write, events, runs, abandon_on_cancel=abandon)
-            for name in runs.keys() - problems.keys():
-                left = [record for record in self._unwritten_runs[name] if record not in runs[name]]
-                self._unwritten_runs[name] = left
-                if not left:
-                    del self._unwritten_runs[name]
-            self.problem = next(iter(problems.values()), self._number.problem)
+            self._lines.written()
+            for name, records in runs.items():
+                self._written(name, records, failed=name in problems)
+            if self._unsynced:
+                self._stirred.set()
+            self.problem = next(iter(problems.values()), self._number.problem or self._lines.problem)
+
+    def _written(self, name: str, records: tuple[RunRecord, ...], *, failed: bool) -> None:
+        """Records are on disk, or go there with the next."""
+        if failed:
+            for record in records:
+                self._lines.put(msgspec.json.encode(record) + b"\n")
+            return
+        left = [record for record in self._unwritten_runs[name] if record not in records]
+        self._unwritten_runs[name] = left
+        if not left:
+            del self._unwritten_runs[name]
 
     def _write(self, events: bytes, runs: dict[str, tuple[RunRecord, ...]]) -> dict[str, str]:
-        """In a thread. What could not be written, by guest ('' for events)."""
+        """In a thread. What could not be written or synced, by guest ('' for events)."""
         problems = {}
         try:
             if events:
@@ -140,26 +188,48 @@ class FileJournal:
             problems[""] = f"events are not written to {self._events_path}: {durable.why(error)}"
         for name, records in runs.items():
             try:
-                self._write_runs(self._path(name), records)
+                self._write_runs(name, records)
             except OSError as error:
                 problems[name] = f"the history of {name} is not written to {self._path(name)}: {durable.why(error)}"
+        try:
+            self._sync_histories()
+        except OSError as error:
+            problems.setdefault("", f"histories in {self._history} are not synced: {durable.why(error)}")
         return problems
 
     def _write_events(self, events: bytes) -> None:
-        if _append(self._events_path, events) > FILE_BYTES:
+        if _append(self._events_path, events, sync=True) > FILE_BYTES:
             os.replace(self._events_path, f"{self._events_path}.0")
 
-    def _write_runs(self, path: str, records: tuple[RunRecord, ...]) -> None:
-        _append(path, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-        lines = _lines(path)
-        if len(lines) >= 2 * RUNS_KEPT:
-            durable.write_new(path, b"".join(line + b"\n" for line in lines[-RUNS_KEPT:]))
+    def _write_runs(self, name: str, records: tuple[RunRecord, ...]) -> None:
+        path = self._path(name)
+        _append(path, _joined(records), sync=False)
+        had = self._run_lines.get(name)
+        count = len(_lines(path)) if had is None else had + len(records)
+        if count >= 2 * RUNS_KEPT:
+            kept = _lines(path)[-RUNS_KEPT:]
+            durable.write_new(path, b"".join(line + b"\n" for line in kept))
+            count = len(kept)
+        self._run_lines[name] = count
+        self._unsynced[name] = None
+
+    def _sync_histories(self) -> None:
+        names = list(self._unsynced)[:SYNCED]
+        for name in names:
+            del self._unsynced[name]
+            durable.sync_file(self._path(name))
+        if names:
+            durable.sync_directory(self._history)
 
     def _path(self, name: str) -> str:
         return f"{self._history}/{name}.jsonl"
 
 
-def _append(path: str, data: bytes) -> int:
+def _joined(entries: Iterable[Event | RunRecord]) -> bytes:
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+
+
+def _append(path: str, data: bytes, *, sync: bool) -> int:
     """At the end of the file, on a line of its own, all or nothing. Returns the file's new size."""
     _make_room(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -173,9 +243,13 @@ def _append(path: str, data: bytes) -> int:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, size)
             raise
-        return size + len(data)
+        if sync:
+            os.fsync(fd)
     finally:
         os.close(fd)
+    if sync and not size:
+        durable.sync_directory(os.path.dirname(path))
+    return size + len(data)
 
 
 def _make_room(path: str) -> None:

@@ -393,12 +393,14 @@ def test_events_that_are_kept(vmctl: Vmctl) -> None:
 def test_events_from_somewhere_on(vmctl: Vmctl) -> None:
     """A number, or a time; what is no longer kept is said, and nothing is cut off."""
     lost = ("lost", {"count": 7, "next": 8})
-    with playing(events_subscribe=Stream({"next": 3}, lost, *(event(2) for _ in range(60)), END)) as daemon:
+    gap = ("lost", {"next": 20})
+    with playing(events_subscribe=Stream({"next": 3}, lost, gap, *(event(2) for _ in range(60)), END)) as daemon:
         ran = vmctl(daemon, "events", "--since", "1", "--json")
         vmctl(daemon, "events", "--since", "2026-01-01T12:00")
 
         assert [json.loads(line)["seq"] for line in ran.out.splitlines()] == [2] * 60
         assert "7 events before number 8 are no longer kept" in ran.err
+        assert "events before number 20 may be missing; nobody knows how many" in ran.err
         assert daemon.params("events.subscribe")[0]["since"] == 1
         assert daemon.params("events.subscribe")[1]["since-time"] == 1767268800.0
 

@@ -1,5 +1,6 @@
 """events.subscribe over real sockets."""
 
+import msgspec
 import pytest
 import trio
 
@@ -136,3 +137,16 @@ async def test_an_owner_sees_the_events_of_its_guests_only(tmp_path):
 
     assert seqs == [3, 5]
     assert refused["code"] == "no-such-guest"
+
+
+async def test_behind_a_gap_nobody_knows_how_many(tmp_path):
+    """A reader from before a crash of the host is told that events may be missing, without a number that would be invented."""
+    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client:
+        daemon.guests.events.tell("before")
+        journal = daemon.guests.journal
+        journal.events.append(msgspec.structs.replace(journal.events[-1], seq=10_002, event="gap", reason="the host went down"))
+        await client.call("events.subscribe", since=1, follow=False)
+        from_before = await until_end(client)
+
+    assert [(each["method"], each["params"].get("event")) for each in from_before] == [("lost", None), ("event", "gap")]
+    assert from_before[0]["params"] == {"next": 10_002}

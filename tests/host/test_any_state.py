@@ -14,6 +14,7 @@ from bhyved.host.drainfile import HostDrainFile
 from bhyved.host.journal import FileJournal
 from bhyved.host.keeper import Trace
 from bhyved.host.ledger import Ledgers
+from bhyved.host.mappedlines import _BOOT, _MAGIC
 from bhyved.host.vault import FileVault
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -63,14 +64,15 @@ def test_drains(data: bytes) -> None:
         assert HostDrainFile(directory, "no-boot-of-ours").load() is None
 
 
-@given(ANY, ANY)
-def test_events_and_their_number(events: bytes, number: bytes) -> None:
+@given(ANY, ANY, ANY)
+def test_events_and_their_number(events: bytes, number: bytes, unwritten: bytes) -> None:
     """A number that is larger than any that can be read, and never the same twice."""
     with TemporaryDirectory() as directory:
         for name in ("events", "history"):
             Path(directory, name).mkdir()
         Path(directory, "events/events.jsonl").write_bytes(events)
         Path(directory, "events/number").write_bytes(number)
+        Path(directory, "events/unwritten").write_bytes(_BOOT.pack(_MAGIC, b"b1") + unwritten)
         Path(directory, "history/web.jsonl").write_bytes(events)
         journal = FileJournal(directory, "b1", lambda: NOON)
         known = [event.seq for event in journal.since(0)]

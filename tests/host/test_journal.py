@@ -15,8 +15,9 @@ import trio.testing
 from bhyved.core.exits import ExitKind
 from bhyved.core.status import Event, Phase, RunRecord
 from bhyved.host import journal as journals
+from bhyved.host import mappedlines
 from bhyved.host.eventnumber import GAP
-from bhyved.host.journal import FILE_BYTES, KEPT, RUNS_KEPT, WRITE_S, FileJournal
+from bhyved.host.journal import FILE_BYTES, KEPT, RUNS_KEPT, SYNCED, WRITE_S, FileJournal
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -87,17 +88,128 @@ async def test_the_next_daemon_knows_them_and_goes_on_counting(db: Path) -> None
     assert made.append("d").seq == 4
 
 
-def test_a_killed_daemon_gives_no_number_twice(db: Path) -> None:
-    """What it had not written yet is lost, its numbers are not: the next daemon goes on behind them."""
+def killed(db: Path, doing: str) -> None:
+    """A daemon that does this with its journal `j`, and is killed before anything is written."""
     script = (
-        "import os, sys; from datetime import *; from bhyved.host.journal import FileJournal;"
-        f" j = FileJournal({str(db)!r}, 'b1', lambda: datetime.now(UTC));"
-        " [j.append('x') for _ in range(500)]; os.kill(os.getpid(), 9)"
+        "import os; from datetime import *; from bhyved.host.journal import FileJournal; from tests.host.test_journal import run;"
+        f" j = FileJournal({str(db)!r}, 'b1', lambda: datetime.now(UTC)); {doing}; os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == -9
-    made = journal(db)
-    assert made.since(0) == []
+
+
+def test_a_killed_daemon_loses_nothing(db: Path) -> None:
+    """Events and runs that it had told and not written yet are written by the next one, once, and numbers go on behind them."""
+    killed(db, "[j.append('x') for _ in range(500)]; [j.add_run(run(n)) for n in range(3)]")
+    assert not (db / "events" / "events.jsonl").exists()
+    for _ in range(2):
+        made = journal(db)
+        assert [event.seq for event in made.since(0)] == list(range(1, 501))
+        assert made.runs("web1", 9) == [run(0), run(1), run(2)]
     assert made.append("next").seq == 501
+    assert (db / "events" / "events.jsonl").read_bytes().count(b"\n") == 500
+    assert (db / "history" / "web1.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_daemons_that_are_killed_one_after_the_other_lose_nothing(db: Path) -> None:
+    """Each begins with what it found written."""
+    for number in range(3):
+        killed(db, f"j.append('e{number}'); j.add_run(run({number}))")
+    made = journal(db)
+    assert names(made.since(0)) == ["e0", "e1", "e2"]
+    assert made.runs("web1", 9) == [run(0), run(1), run(2)]
+
+
+async def test_a_kill_in_the_middle_of_writing_loses_nothing_and_doubles_nothing(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had reached the files is there once, what was put meanwhile too, in order; a line that was torn is written again."""
+    made = journal(db)
+    made.append("a")
+    made.add_run(run(1))
+    await made.flushed()
+    made.append("b")
+    made.append("c")
+    made.add_run(run(2))
+    snapshots: list[bytes] = []
+    real = journals._append
+
+    def between(path: str, data: bytes, *, sync: bool) -> int:
+        if path.endswith("web1.jsonl"):
+            made.append("d")  # while the others are being written
+            snapshots.append((db / "events" / "unwritten").read_bytes())
+        return real(path, data, sync=sync)
+
+    monkeypatch.setattr(journals, "_append", between)
+    await made.flushed()
+    monkeypatch.undo()
+    (db / "events" / "unwritten").write_bytes(snapshots[0])
+    lines = (db / "events" / "events.jsonl").read_bytes()
+    (db / "events" / "events.jsonl").write_bytes(lines[:-5])
+    after = journal(db)
+    assert names(after.since(0)) == ["a", "b", "c", "d"]
+    assert after.runs("web1", 9) == [run(1), run(2)]
+    assert (db / "history" / "web1.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_what_a_dead_host_left_unwritten_is_not_believed(db: Path) -> None:
+    """Its pages may be of different moments."""
+    killed(db, "j.append('x'); j.add_run(run(1))")
+    made = journal(db, "b2")
+    assert names(made.since(0)) == ["gap"]
+    assert made.runs("web1", 9) == []
+
+
+async def test_more_than_the_mapping_holds_is_written_all_the_same(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood costs the protection of what is beyond the room, and is written at once, not in a second."""
+    monkeypatch.setattr(mappedlines, "HALF_BYTES", 2000)
+    monkeypatch.setattr(journals, "HURRY_BYTES", 500)
+    made = journal(db)
+    with trio.fail_after(WRITE_S / 2):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            for _ in range(50):
+                made.append("flood", reason="x" * 60)
+            while not (db / "events" / "events.jsonl").exists():  # noqa: ASYNC110 - written by a thread
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert len(journal(db).since(0)) == 50
+
+
+async def test_a_run_that_was_ended_by_two_daemons_is_told_once(db: Path) -> None:
+    """As the later one has judged it: the first was killed before it had cleaned up."""
+    made = journal(db)
+    made.add_run(run(1))
+    await made.flushed()
+    made.add_run(run(2))
+    again = msgspec.structs.replace(run(1), decision="starting again in 2 s")
+    made.add_run(again)
+    assert made.runs("web1", 9) == [again, run(2)]
+    await made.flushed()
+    assert journal(db).runs("web1", 9) == [again, run(2)]
+
+
+async def test_what_is_written_is_synced(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events at once; of histories so many at a time that a crash of every guest does not keep the disk busy, and all of them in time."""
+    synced: list[int] = []
+    real = os.fsync
+
+    def counted(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    made = journal(db)
+    monkeypatch.setattr(os, "fsync", counted)
+    made.append("a")
+    for number in range(SYNCED + 5):
+        made.add_run(run(1, f"vm{number}"))
+    await made.flushed()
+    histories = {path.stat().st_ino for path in (db / "history").iterdir()}
+    assert (db / "events" / "events.jsonl").stat().st_ino in synced
+    assert len(histories) == SYNCED + 5
+    assert len(histories & set(synced)) == SYNCED
+    await made.flushed()
+    assert histories <= set(synced)
+    synced.clear()
+    await made.flushed()
+    assert synced == []
 
 
 async def test_a_host_that_died_leaves_a_gap(db: Path) -> None:
@@ -106,7 +218,10 @@ async def test_a_host_that_died_leaves_a_gap(db: Path) -> None:
     made.append("a")
     await made.flushed()
     del made
-    assert journal(db, "b2").append("b").seq == 1 + GAP + 1
+    after = journal(db, "b2")
+    assert [(event.seq, event.event) for event in after.since(0)] == [(1, "a"), (1 + GAP + 1, "gap")]
+    assert after.since(1)[0].reason.startswith("the host went down before bhyved had ended")
+    assert after.append("b").seq == 1 + GAP + 2
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "garbage", "fifo", "link", "huge"])
@@ -128,7 +243,7 @@ async def test_a_damaged_number_leaves_a_gap(db: Path, damage: str) -> None:
         case "link":
             path.symlink_to(db / "elsewhere")
 
-    assert journal(db).append("c").seq == 2 + GAP + 1
+    assert journal(db).append("c").seq == 2 + GAP + 2
     assert path.stat().st_size == size
     assert not (db / "elsewhere").exists()
 
@@ -139,7 +254,7 @@ async def test_a_number_that_went_backwards_is_not_believed(db: Path) -> None:
     old = (db / "events" / "number").read_bytes()
     await kept(db, *"bcd")
     (db / "events" / "number").write_bytes(old)
-    assert journal(db, "b2").append("e").seq == 4 + GAP + 1
+    assert journal(db, "b2").append("e").seq == 4 + GAP + 2
 
 
 async def test_a_torn_line_costs_itself(db: Path) -> None:
@@ -214,12 +329,12 @@ async def test_one_writer_at_a_time(db: Path, monkeypatch: pytest.MonkeyPatch) -
     began, second, go_on = threading.Event(), threading.Event(), threading.Event()
     real = journals._append
 
-    def slow(path: str, data: bytes) -> int:
+    def slow(path: str, data: bytes, *, sync: bool) -> int:
         if began.is_set():
             second.set()
         began.set()
         assert go_on.wait(10)
-        return real(path, data)
+        return real(path, data, sync=sync)
 
     monkeypatch.setattr(journals, "_append", slow)
     made = journal(db)
@@ -241,8 +356,8 @@ async def test_a_run_that_is_just_being_written_is_told_once(db: Path, monkeypat
     written, go_on = threading.Event(), threading.Event()
     real = journals._append
 
-    def slow(path: str, data: bytes) -> int:
-        size = real(path, data)
+    def slow(path: str, data: bytes, *, sync: bool) -> int:
+        size = real(path, data, sync=sync)
         written.set()
         assert go_on.wait(10)
         return size
@@ -298,7 +413,7 @@ def test_without_its_directory_everything_is_said_and_nothing_breaks(tmp_path: P
     """Numbers go on behind a gap, since nobody knows what was given before."""
     made = journal(tmp_path / "gone")
     assert made.problem.startswith(f"{tmp_path}/gone/events/number no such file or directory")
-    assert made.append("a").seq == GAP + 1
+    assert made.append("a").seq == GAP + 2
     assert made.runs("web1", 5) == []
 
 

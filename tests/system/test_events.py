@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.labkit import Connection, LabHost, running, sim
 
-LOOPS = '[restart]\nreboot-limit = "1000 in 1h"\n'
+LOOPS = '[restart]\nreboot-limit = "1000 in 1h"\nbackoff = "50ms"\nbackoff-max = "50ms"\n'
 Told = dict[str, Any]
 
 
@@ -62,8 +62,8 @@ def until_serving(lab: LabHost, since: int = 0) -> list[Told]:
         connection.close()
 
 
-def test_a_follower_misses_nothing_that_is_kept() -> None:
-    """Over three kills of the daemon, a client that comes back with its last number hears each number once, or that it is lost."""
+def test_a_follower_misses_nothing() -> None:
+    """Over three kills of the daemon, a client that comes back with its last number hears each event once, and that none is lost."""
     with running({"web1": sim("boot 0.05s; print login: ; sleep 0.2s; reboot", more=LOOPS), "db1": sim()}) as lab:
         heard: list[Told] = []
         for _ in range(3):
@@ -78,6 +78,7 @@ def test_a_follower_misses_nothing_that_is_kept() -> None:
         found = list(numbers(heard))
 
     assert found == list(range(1, found[-1] + 1))
+    assert [message for message in heard if message["method"] == "lost"] == []
     events = [message["params"] for message in heard if message["method"] == "event"]
     assert len({event["seq"] for event in events}) == len(events)
     assert sum(event["event"] == "serving" for event in events) == 4
@@ -98,6 +99,34 @@ def test_a_daemon_that_ends_in_order_loses_nothing() -> None:
     assert after[len(before)]["params"]["event"] == "leaving"
     assert list(numbers(after)) == list(range(1, len(after) + 1))
     assert of_db1 == [message for message in after if message["params"]["vm"] == "web1"]
+
+
+def ended_runs(heard: list[Told]) -> list[str]:
+    """The runs whose end has been told; one that a killed daemon had not cleaned up is ended by the next one again."""
+    return list(dict.fromkeys(message["params"]["data"]["run"] for message in heard if message["params"].get("event") == "ended"))
+
+
+def test_what_was_told_survives_a_kill_at_that_moment() -> None:
+    """The daemon is killed as soon as a client has heard of the end of a run: the next one tells it word for word, and has the run."""
+    with running({"web1": sim(more=LOOPS)}) as lab:
+        lab.phase("up", "web1")
+        connection = Connection(lab.socket)
+        connection.call("events.subscribe", since=0)
+        heard: list[Told] = []
+        for number in range(1, 4):
+            lab.phase("up", "web1")
+            lab.call("console.send", name="web1", text="reboot\r")
+            while len(ended_runs(heard)) < number:
+                heard.append(connection.read())
+            lab.kill_daemon()
+            heard += listen(connection, until_gone=True)
+            connection.close()
+            lab.start()
+            assert kept(lab)[: len(heard)] == heard
+            assert [run["run"] for run in lab.runs("web1")][:number] == ended_runs(heard)
+            connection = Connection(lab.socket)
+            connection.call("events.subscribe", since=heard[-1]["params"]["seq"])
+        connection.close()
 
 
 def test_a_torn_journal_costs_what_is_torn() -> None:
@@ -122,10 +151,10 @@ def test_what_people_do_is_told_with_their_names() -> None:
     """Each wish is an event with its method, who asked, and what came of it; each change of phase says what caused it."""
     with running({"web1": sim(more="autostart = false")}) as lab:
         lab.ask("start", "web1")
-        lab.phase("up", "web1")
+        run = lab.phase("up", "web1")["web1"]["run"]
         lab.ask("hold", "web1", reason="disk check")
         lab.ask("reset", "web1")
-        lab.until(lambda rows: rows["web1"]["phase"] == "held" or rows["web1"]["phase"] == "up", "reset")
+        lab.until(lambda rows: rows["web1"]["phase"] == "up" and rows["web1"]["run"] != run, "reset")
         lab.call("config.reload")
         lab.ask("stop", "web1")
         lab.phase("down", "web1")
