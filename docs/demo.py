@@ -10,17 +10,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 60.0
 QEMU = "qemu-system-x86_64"
+RULES = Path(__file__).parent.parent / "etc/prometheus/bhyved.rules.yml"
 
 GUEST = """\
 # {what}
@@ -39,6 +42,12 @@ MAIN = """\
 start-parallel = 10
 start-gap = "0s"
 """
+ABOUT_LAB1 = r'_(up|desired_up|attempts_left)\{vm="lab1"|"lab1",(phase="held"|cause="crash")'
+PROMETHEUS = """\
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+rule_files: ["{rules}"]
+scrape_configs: [{{job_name: bhyved, static_configs: [{{targets: ["{target}"]}}]}}]
+"""
 
 
 class Demo:
@@ -46,7 +55,8 @@ class Demo:
 
     def __init__(self, root: Path, engine: str) -> None:
         self.root, self.engine = root, engine
-        self.metrics = ""
+        self.target = f"127.0.0.1:{free_port()}"
+        self.metrics = f"http://{self.target}/metrics"
         self._foreground: subprocess.Popen[str] | None = None
 
     # --- what the reader sees ------------------------------------------------------------------------------------------------
@@ -94,7 +104,7 @@ class Demo:
             "--guest",
             self.engine,
             "--metrics",
-            "127.0.0.1:0",
+            self.target,
             "--config",
             str(main),
         ]
@@ -103,7 +113,6 @@ class Demo:
         line = self._foreground.stdout.readline()
         if not line.startswith("ready "):
             self.fail(f"the lab starts: {line}{self._foreground.communicate()[0]}")
-        self.metrics = line.split("metrics=")[1].strip()
 
     def kill_daemon(self) -> None:
         assert self._foreground is not None
@@ -129,8 +138,8 @@ class Demo:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def tell(demo: Demo) -> None:
-    """The story."""
+def tell(demo: Demo, asked: str) -> None:
+    """The story. `asked`: where Prometheus answers."""
     real = demo.engine == "qemu"
     demo.say(
         "Three guests, one small TOML file each."
@@ -154,6 +163,8 @@ def tell(demo: Demo) -> None:
     log = demo.type("vmctl", "log", "web1")
     demo.check(hello in log, f"the console of web1 says {hello!r}")
 
+    if asked:
+        seen(demo, asked)
     demo.say("A guest crashes. It is started again, after a short back-off.")
     crash(demo, real, runs=1)
     wait(demo, "lab1", "up")
@@ -176,14 +187,13 @@ def tell(demo: Demo) -> None:
     why = demo.type("vmctl", "why", "lab1")
     demo.check("crash-limit" in why, "why names the crash limit")
 
-    demo.say("Monitoring sees it too: a scrape, and the alert that it raises.")
-    print(f"$ curl {demo.metrics}")
+    demo.say("Monitoring sees it too: a scrape, and the alerts that it raises.")
+    print(f"$ curl -s {demo.metrics} | grep -E '{ABOUT_LAB1}'")
     with urllib.request.urlopen(demo.metrics, timeout=10) as answer:
-        text = answer.read().decode()
-    for line in re.findall(r'^bhyved_vm_(?:up|restarts_total)\{.*|^bhyved_vm_phase\{vm="lab1",phase="held"\} .*', text, re.MULTILINE):
-        print(line)
-    demo.check('bhyved_vm_phase{vm="lab1",phase="held"} 1' in text, "the metrics show lab1 as held")
-    alert(demo)
+        lines = [line for line in answer.read().decode().splitlines() if re.search(ABOUT_LAB1, line)]
+    print("\n".join(lines))
+    demo.check('bhyved_vm_phase{vm="lab1",phase="held"} 1' in lines, "the metrics show lab1 as held")
+    alerts(demo, asked)
 
     demo.say("Everybody is stopped by the power button, in reverse order, and the daemon ends.")
     demo.stop()
@@ -209,13 +219,66 @@ def wait(demo: Demo, name: str, phase: str) -> None:
         demo.check(time.monotonic() < deadline, f"{name} is {phase}")
 
 
-def alert(demo: Demo) -> None:
-    """The rule that fires on this, as it stands in the file that a user installs."""
-    rules = (Path(__file__).parent.parent / "etc/prometheus/bhyved.rules.yml").read_text()
-    found = re.search(r"- alert: (\w*Held\w*)\n(?:.*\n)*?\s*expr: (.*)", rules)
-    demo.check(found is not None, "there is an alert for a held guest")
-    assert found is not None
-    print(f"alert {found[1]}: {found[2]}")
+def seen(demo: Demo, asked: str) -> None:
+    """Wait until Prometheus has scraped lab1: what grows before is no growth to it."""
+    deadline = time.monotonic() + PATIENCE_S
+    url = f"http://{asked}/api/v1/query?query=bhyved_vm_up"
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+            if any(sample["metric"]["vm"] == "lab1" for sample in json.load(answer)["data"]["result"]):
+                return
+        demo.check(time.monotonic() < deadline, "Prometheus has scraped the daemon")
+        time.sleep(0.1)
+
+
+def alerts(demo: Demo, asked: str) -> None:
+    """What Prometheus makes of it, by the rules that a user installs."""
+    if not asked:
+        print("Prometheus is not installed here; these of the shipped rules are about lab1 now:")
+        for found in re.finditer(r"- alert: (\w*(?:Held|CrashLoop))\n\s*expr: (.*)", RULES.read_text()):
+            print(f"  {found[1]}: {found[2]}")
+        return
+    url = f"http://{asked}/api/v1/alerts"
+    print(f"Prometheus, with the shipped rules, at http://{asked}/alerts:")
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found = {alert["labels"]["alertname"]: alert for alert in json.load(answer)["data"]["alerts"]}
+        if found.keys() >= {"BhyveVmCrashLoop", "BhyveVmHeld"} and found["BhyveVmCrashLoop"]["state"] == "firing":
+            break
+        demo.check(time.monotonic() < deadline, f"the alerts about lab1 come, not only {sorted(found)}")
+        time.sleep(0.1)
+    for name in ("BhyveVmCrashLoop", "BhyveVmHeld"):
+        alert = found[name]
+        print(f"{name}: {alert['state']}, {alert['labels']['severity']}")
+        for key in ("summary", "action"):
+            print(f"  {key}: {alert['annotations'][key]}")
+        demo.check(alert["labels"]["vm"] == "lab1", f"{name} is about lab1")
+
+
+@contextlib.contextmanager
+def watched(demo: Demo) -> Iterator[str]:
+    """A Prometheus with the shipped rules that scrapes the demo; its address, or '' where it is not installed."""
+    if shutil.which("prometheus") is None:
+        yield ""
+        return
+    directory, address = demo.root / "prometheus", f"127.0.0.1:{free_port()}"
+    directory.mkdir()
+    (directory / "prometheus.yml").write_text(PROMETHEUS.format(rules=RULES, target=demo.target))
+    argv = ["prometheus", f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
+    with (directory / "log").open("wb") as log:
+        child = subprocess.Popen([*argv, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield address
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def main() -> int:
@@ -223,7 +286,8 @@ def main() -> int:
     demo = Demo(Path(tempfile.mkdtemp(prefix="bhd")), engine)
     began = time.monotonic()
     try:
-        tell(demo)
+        with watched(demo) as asked:
+            tell(demo, asked)
     finally:
         with contextlib.suppress(Exception):
             demo.clean()
