@@ -47,7 +47,7 @@ def _kept(connection: Connection, asked: Asked, show: Any) -> list[int]:
     if last is None and not asked.is_given("since"):
         last = LAST_FOLLOWED if asked.has("follow") else LAST
     events: deque[Event] = deque(maxlen=last)
-    newest: int = connection.call("events.subscribe", **where, names=asked.names or None, follow=False)["next"]
+    newest: int = connection.call("events.subscribe", **where, names=_names(asked), follow=False)["next"]
     while (message := connection.read()) is not None:
         method, params = message.get("method"), message.get("params", {})
         if method == "event":
@@ -60,6 +60,12 @@ def _kept(connection: Connection, asked: Asked, show: Any) -> list[int]:
         show(event)
     sys.stdout.flush()
     return [newest]
+
+
+def _names(asked: Asked) -> list[str] | None:
+    """Whose events; None: everybody's."""
+    vm = asked.text("vm")
+    return asked.names + ([] if vm is None else [vm]) or None
 
 
 def _since(asked: Asked) -> dict[str, int | float]:
@@ -76,7 +82,7 @@ def _since(asked: Asked) -> dict[str, int | float]:
 def _follow(connection: Connection, asked: Asked, seen: list[int], show: Any) -> None:
     """Show what happens until the daemon goes."""
     try:
-        connection.call("events.subscribe", since=seen[0], names=asked.names or None)
+        connection.call("events.subscribe", since=seen[0], names=_names(asked))
         while (message := connection.read()) is not None:
             params = message.get("params", {})
             if message.get("method") == "event":

@@ -298,6 +298,7 @@ VERBS = (
             Option(
                 "-s --since", "from there on: an event's number, a duration back (10m), or a time of day in UTC", value="WHEN", kind="text"
             ),
+            Option("--vm", "of this guest only; the same as its name behind the options", value="NAME", kind="text"),
         ),
         examples=(("vmctl events -f web1", ""), ("vmctl events --since 1h --json", "one object a line")),
     ),

@@ -35,7 +35,7 @@ _vmctl()
 	log) options="-p --port -f --follow -n --lines -b --boot -s --since -g --grep --timestamps --raw -a --all --json --socket -h --help" values="-p --port -n --lines -b --boot -s --since -g --grep --socket" guests=yes ;;
 	why) options="-n --runs --json --socket -h --help" values="-n --runs --socket" guests=yes ;;
 	history) options="-n --last --json --socket -h --help" values="-n --last --socket" guests=yes ;;
-	events) options="-f --follow -n --last -s --since --json --socket -h --help" values="-n --last -s --since --socket" guests=yes ;;
+	events) options="-f --follow -n --last -s --since --vm --json --socket -h --help" values="-n --last -s --since --vm --socket" guests=yes ;;
 	top) options="-d --interval -n --count -s --sort --plain --json --socket -h --help" values="-d --interval -n --count -s --sort --socket" guests=yes ;;
 	web) options="--json --socket -h --help" values="--socket" guests=no ;;
 	metrics) options="--textfile --json --socket -h --help" values="--textfile --socket" guests=no ;;

@@ -143,6 +143,7 @@ complete -c vmctl -n '__fish_seen_subcommand_from history' -s h -l help -d 'prin
 complete -c vmctl -n '__fish_seen_subcommand_from events' -s f -l follow -d 'go on with what happens from now on'
 complete -c vmctl -n '__fish_seen_subcommand_from events' -s n -l last -x -d 'the newest N; default 50, with -f 10'
 complete -c vmctl -n '__fish_seen_subcommand_from events' -s s -l since -x -d 'from there on: an event'\''s number, a duration back (10m), or a time of day in UTC'
+complete -c vmctl -n '__fish_seen_subcommand_from events' -l vm -x -d 'of this guest only; the same as its name behind the options'
 complete -c vmctl -n '__fish_seen_subcommand_from events' -l json -d 'print JSON, for programs'
 complete -c vmctl -n '__fish_seen_subcommand_from events' -l socket -r -F -d 'bhyved'\''s control socket; default BHYVED_SOCKET, or /var/run/bhyved/control.sock'
 complete -c vmctl -n '__fish_seen_subcommand_from events' -s h -l help -d 'print this text'

@@ -405,6 +405,16 @@ def test_events_from_somewhere_on(vmctl: Vmctl) -> None:
         assert daemon.params("events.subscribe")[1]["since-time"] == 1767268800.0
 
 
+def test_events_of_one_guest(vmctl: Vmctl) -> None:
+    """Named by an option or behind the options."""
+    with playing(events_subscribe=Stream({"next": 3}, event(2), END)) as daemon:
+        vmctl(daemon, "events", "--vm", "a")
+        vmctl(daemon, "events", "a")
+        vmctl(daemon, "events", "--vm", "a", "b")
+
+        assert [params["names"] for params in daemon.params("events.subscribe")] == [["a"], ["a"], ["b", "a"]]
+
+
 def test_events_go_on_over_a_restart_of_the_daemon(vmctl: Vmctl, monkeypatch: pytest.MonkeyPatch) -> None:
     """A follower comes back with the number of the last event that it has seen."""
     monkeypatch.setattr("bhyved.ctl.events.AGAIN_S", 0.01)
