@@ -131,7 +131,6 @@ class StateFiles:
             for part in _PARTS:
                 _sync(f"{self.wanted}{part}")
             replace(f"{self._saving}/{_ABOUT}", msgspec.json.encode(about))
-            self._remove(self.saved, self.resuming)
             os.rename(self._saving, self.saved)
             sync_directory(self._directory)
         except OSError as error:

@@ -42,6 +42,7 @@ class FakeMachine:
     found: Found | None = None
     suspension: Suspension | None = None
     cannot_suspend: str = ""
+    suspends: int = 0  # under way
     prepare_fails: list[HostError | None] = field(default_factory=list)
     spawn_fails: list[HostError | None] = field(default_factory=list)
     clean_fails: list[HostError | None] = field(default_factory=list)
@@ -130,14 +131,18 @@ class FakeMachine:
     async def suspend(self, by: str) -> str:
         self._say("suspend")
         life = self._life
-        await trio.sleep(float("inf") if life.suspend_s is None else life.suspend_s)
-        if life.suspend_fails:
-            return life.suspend_fails
-        self.suspension = Suspension(at=self.host.utc(), by=by, path=f"/db/suspend/{self.name}/saved")
-        self._saved = True
-        self._finish(0)
-        await trio.sleep_forever()
-        raise AssertionError
+        self.suspends += 1
+        try:
+            await trio.sleep(float("inf") if life.suspend_s is None else life.suspend_s)
+            if life.suspend_fails:
+                return life.suspend_fails
+            self.suspension = Suspension(at=self.host.utc(), by=by, path=f"/db/suspend/{self.name}/saved")
+            self._saved = True
+            self._finish(0)
+            await trio.sleep_forever()
+            raise AssertionError
+        finally:
+            self.suspends -= 1
 
     async def spent(self) -> bool:
         self._say("spent")

@@ -24,13 +24,15 @@ async def test_a_guest_is_suspended_and_resumed(autojump_clock: object) -> None:
         assert (down.desired, down.reason) == (Desired.DOWN, "suspended to disk at /db/suspend/web1/saved")
         assert down.suspended is not None
         assert down.suspended == Suspension(at=down.suspended.at, by="alice", path="/db/suspend/web1/saved")
+        assert it.machine().suspends == 0
         assert (down.exits, down.stop_s.total_s) == ({ExitKind.SUSPENDED: 1}, 0.0)
         assert (await it.guests.suspend("web1", by="alice")).code == "already"
 
         it.start()
         await it.phase("up")
-        while it.status().suspended is not None:
-            await it.guests.board.wait_newer(it.guests.board.generation)
+        with trio.fail_after(60):
+            while it.status().suspended is not None:
+                await it.guests.board.wait_newer(it.guests.board.generation)
 
     assert it.machine().did[-1] == "spent"
     assert [record.kind for record in it.journal.records] == ["suspended"]
@@ -94,6 +96,24 @@ async def test_a_suspend_is_taken_up_by_the_next_daemon(autojump_clock: object) 
 
     assert (down.desired, down.adopted, it.machine().did.count("suspend")) == (Desired.DOWN, False, 1)
     assert down.suspended is not None
+
+
+async def test_a_resume_is_taken_up_by_the_next_daemon(autojump_clock: object) -> None:
+    """Whoever sees the guest up uses its state up."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").suspension = SAVED
+        host.machine("web1").found = Found(
+            run="r1", by="alice", stage=Stage.RUNNING, spec=guest(), pid=1, started=0.0, started_at=NOON, resumes=True
+        )
+        async with lab(guest(autostart=True), host=host) as it:
+            while it.status().suspended is not None:
+                with trio.fail_after(60):
+                    await it.guests.board.wait_newer(it.guests.board.generation)
+            assert it.status().phase is Phase.UP
+        nursery.cancel_scope.cancel()
+
+    assert it.machine().did == ["spent"]
 
 
 @pytest.mark.parametrize(("autostart", "phase"), [(True, Phase.UP), (False, Phase.DOWN)])

@@ -118,6 +118,55 @@ async def test_a_state_is_saved_and_given_to_the_next_bhyve(able: OneHost, machi
     await end_with(able, machine, 1)
 
 
+async def test_a_guest_is_suspended_again(able: OneHost, machine: GuestMachine) -> None:
+    """Also before anybody has noticed that it runs on from the state before: there is one state of a guest, the newest."""
+    await resumed(able, machine)
+    assert where(able) == {"resuming"}
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.suspend, "bob")
+            assert (await machine.watch(lambda pid: None)).saved
+            nursery.cancel_scope.cancel()
+    await machine.clean(final=True)
+
+    shown = machine.suspended()
+    assert (where(able), shown is not None and shown.by) == ({"saved"}, "bob")
+
+
+async def test_a_resumed_guest_waits_for_no_viewer(able: OneHost, machine: GuestMachine) -> None:
+    """It is no first run, whoever has asked for it."""
+    spec = able_guest(able, graphics={"wait": True}, input=[])
+    await start(machine, spec)
+    await until_booted(able)
+    conf = able.directory() / "bhyve.conf"
+    assert ".wait=" in conf.read_text()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.suspend, "alice")
+            await machine.watch(lambda pid: None)
+            nursery.cancel_scope.cancel()
+    await machine.clean(final=True)
+    prepared = await machine.prepare(order(spec, first=True))
+
+    assert prepared.resumed is not None
+    assert ".wait=" not in conf.read_text()
+
+
+async def test_a_suspend_begins_with_nothing(able: OneHost, machine: GuestMachine) -> None:
+    """Parts of another one, which could not be removed then, do not become parts of this."""
+    (able.root / "suspend.do").write_text(SUCCEEDS.replace("echo '{}' >$file.meta;", ""))
+    await start(machine, able_guest(able))
+    await until_booted(able)
+    half = able.db / "suspend" / "web" / "saving"
+    half.mkdir(parents=True)
+    (half / "state.meta").write_text("{}")
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.suspend, "alice")
+            assert (await machine.watch(lambda pid: None)).unsaved.endswith("state.meta: no such file or directory")
+            nursery.cancel_scope.cancel()
+
+
 async def test_before_december_2025_it_ends_with_0(able: OneHost, machine: GuestMachine) -> None:
     """The files tell."""
     (able.root / "suspend.do").write_text(SUCCEEDS.replace("echo 5", "echo 0"))
@@ -196,6 +245,20 @@ async def test_a_bhyve_that_writes_nothing_more(able: OneHost, machine: GuestMac
         assert "may yet end" in await machine.suspend("alice")
 
     assert (await end_with(able, machine, 5)).saved
+
+
+async def test_what_bhyve_says_before_it_ends_is_no_failure(able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has ended, how it ended counts, however long that takes to be told."""
+    monkeypatch.setattr(suspending, "_QUIET_S", 0.1)
+    words = f"echo 'Failed to tell' >>{able.log}/web.bhyve.log;"
+    (able.root / "suspend.do").write_text(f"{words} {SUCCEEDS}")
+    await start(machine, able_guest(able))
+    await until_booted(able)
+    with trio.move_on_after(1.0) as scope:
+        await machine.suspend("alice")
+    assert scope.cancelled_caught
+
+    assert (await end_of(machine)).saved
 
 
 async def test_a_bhyve_that_does_not_begin(able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +435,22 @@ async def test_a_daemon_that_is_killed_at_the_very_spawn(able: OneHost, machine:
     assert found is not None
     assert found.stage is Stage.PREPARING
     await later.clean(final=True)
+
+    assert where(able) == {"saved"}
+
+
+async def test_a_keeper_that_cannot_be_started(able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is as good as before."""
+    await suspended(able, machine)
+    await machine.clean(final=True)
+    await machine.prepare(order(able_guest(able)))
+
+    def refuse(*_: object, **__: object) -> int:
+        raise HostError("out of processes")
+
+    monkeypatch.setattr("bhyved.host.machine.spawn_keeper", refuse)
+    with pytest.raises(HostError, match="out of processes"):
+        machine.spawn_bhyve(())
 
     assert where(able) == {"saved"}
 
