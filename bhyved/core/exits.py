@@ -126,6 +126,10 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"Failed to init TPM device"), "the TPM cannot be reached: is /dev/tpm0 there, or swtpm running?"),
     (re.compile(r"is not using the ppt\(4\) driver"), "the device is not reserved: name it in pptdevs in /boot/loader.conf"),
     (re.compile(r"ahci-hd|ahci-cd|amd_hostbridge"), "that device name exists for -s only: contract 3.8"),
+    (
+        re.compile(r"Failed to (start checkpoint thread|bind socket)"),
+        "a bhyve that can save guests needs the directory /var/run/bhyve: make it",
+    ),
     (re.compile(r"VM exit on HLT not supported"), "this CPU cannot run bhyve guests"),
     (
         _RESTORE,
@@ -192,7 +196,7 @@ def _by_signal(status: int, *, asked: bool, hint: str) -> Exit:
 
 def _by_status(outcome: Outcome, *, was_up: bool) -> tuple[ExitKind, str]:
     match outcome.status:
-        case 0 if outcome.saved:
+        case 0 if outcome.saved or outcome.unsaved:
             return _suspended(outcome)  # before December 2025 a suspend ends with 0: contract 1.7.1
         case 0:
             return ExitKind.REBOOT, "the guest rebooted"

@@ -115,7 +115,9 @@ class Suspending:
                 await trio.to_thread.run_sync(self._states.give_back)
             elif outcome.status is not None and outcome.status < _SIGNALLED:
                 await trio.to_thread.run_sync(self._states.spent)  # else it is in doubt, unless the guest was seen running
-        if ledger.suspending and outcome.status in SUSPEND_ENDS:
+        # A suspend takes the node away, a reboot leaves it (contract 1.7.6): before December 2025 both end with 0.
+        is_reboot = outcome.status == 0 and outcome.node_present is True
+        if ledger.suspending and outcome.status in SUSPEND_ENDS and not is_reboot:
             return await self._finish(ledger, outcome)
         return outcome
 

@@ -79,7 +79,8 @@ def test_every_kind_occurs() -> None:
 def test_before_december_2025_a_suspend_ends_with_0() -> None:
     """Only our own request, and what came of it, tell it from a reboot."""
     assert classify(ended(0, saved="/db/saved"), was_up=True, asked=False).kind is ExitKind.SUSPENDED
-    assert classify(ended(0, unsaved="it has no state"), was_up=True, asked=False).kind is ExitKind.REBOOT
+    assert classify(ended(0, unsaved="it has no state"), was_up=True, asked=False).kind is ExitKind.ERROR
+    assert classify(ended(0), was_up=True, asked=False).kind is ExitKind.REBOOT
 
 
 def test_a_signal_says_its_name() -> None:
