@@ -92,7 +92,7 @@ def device_map(spec: VmSpec, assigned: Assigned) -> str:
 
 def grub_cfg(commands: tuple[str, ...]) -> str:
     """The given commands; without `boot` grub would wait at its prompt for ever."""
-    last = () if commands[-1].split()[0] == "boot" else ("boot",)
+    last = () if commands[-1].split()[:1] == ["boot"] else ("boot",)
     return "".join(f"{line}\n" for line in (*commands, *last))
 
 
