@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bhyved.core import order
+from bhyved.core import order, room
 from bhyved.core.ladder import needed_s
+from bhyved.core.room import Room
 from bhyved.core.spec import Ready, VmSpec
 from bhyved.core.turns import Pace
 from bhyved.core.units import Duration
@@ -21,11 +22,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     at_s: float | None = None
     up_to_s: float | None = None
     after: tuple[str, ...] = ()
+    waits: str = ""  # what of the host's memory it would wait for
     text: str
 
 
 class Agenda(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The whole of it. `fits`: every guest gets the time that its file gives it."""
+    """The whole of it. `fits`: every guest gets the time that its file gives it, or at a boot its memory."""
 
     text: str
     steps: tuple[Step, ...]
@@ -34,10 +36,11 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     budget_s: float | None = None
 
 
-def boot(specs: Mapping[str, VmSpec], pace: Pace) -> Agenda:
-    """The start of every guest with `autostart`."""
+def boot(specs: Mapping[str, VmSpec], pace: Pace, memory: Room = Room()) -> Agenda:  # noqa: B008 - frozen
+    """The start of every guest with `autostart`. `memory`: what they may have of the host."""
     starting = {name: spec for name, spec in specs.items() if spec.autostart}
     firsts = order.before(specs)
+    waiting = room.at_boot(specs, memory)
     steps = []
     for name in order.start_order(starting):
         after = tuple(sorted(firsts[name]))
@@ -45,9 +48,13 @@ def boot(specs: Mapping[str, VmSpec], pace: Pace) -> Agenda:
         waits += [
             f"{first}, which does not start by itself" for first in after if first not in starting and first in specs[name].order.requires
         ]
-        steps.append(Step(name=name, after=after, text=f"{name} after {'; '.join(waits)}" if waits else name))
-    head = f"{_guests(len(steps), 'starts', 'start')}, {pace.parallel} at a time, {Duration(pace.gap_s)} apart"
-    return Agenda(text=_text(head if steps else "no guest has autostart", steps), steps=tuple(steps))
+        text = f"{name} after {'; '.join(waits)}" if waits else name
+        lacking = waiting.get(name, "")
+        steps.append(Step(name=name, after=after, waits=lacking, text=f"{text}: has to wait, {lacking}" if lacking else text))
+    head = f"{_guests(len(steps) - len(waiting), 'starts', 'start')}, {pace.parallel} at a time, {Duration(pace.gap_s)} apart"
+    if waiting:
+        head += f"; {_guests(len(waiting), 'waits', 'wait')} for memory"
+    return Agenda(text=_text(head if steps else "no guest has autostart", steps), steps=tuple(steps), fits=not waiting)
 
 
 def _readiness(ready: Ready | None) -> str:

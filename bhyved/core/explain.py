@@ -129,6 +129,9 @@ def _waiting(case: Case) -> _Said:
     idle = [other.name for other in blockers if other.phase in (Phase.DOWN, Phase.HELD)]
     if idle:
         return said, f"vmctl start {idle[0]}"
+    if status.roomless:
+        said.append("it starts by itself when there is room for it; guests that need less may pass it")
+        return said, f"vmctl stop a guest that can do without, or vmctl start {case.name} to start it all the same"
     return said, f"vmctl why {blockers[0].name}" if blockers else ""
 
 

@@ -38,7 +38,7 @@ Gone = Ended | LoaderEnded | SpawnFailed | Interrupted
 
 def found(life: Life, event: Found, now: float) -> Answer:
     """DOWN, once, when the daemon starts: an earlier daemon's run goes on as it is, and a stop that it had begun begins anew."""
-    held, life.dirty, life.first_run, life.auto, life.held = life.held, True, False, True, ""
+    held, life.dirty, life.first_run, life.again, life.auto, life.held = life.held, True, False, True, True, ""
     text = "taken up from an earlier daemon"
     if life.desired is Desired.DOWN:
         return _found_unwanted(life, event, now)
@@ -67,7 +67,7 @@ def _found_unwanted(life: Life, event: Found, now: float) -> Answer:
 
 def turn(life: Life, event: Turn, now: float) -> Answer:
     """WAITING: a run begins here."""
-    life.dirty, life.forced, life.blame, life.verdict, life.reset_by = True, False, None, None, ""
+    life.dirty, life.again, life.forced, life.blame, life.verdict, life.reset_by = True, True, False, None, None, ""
     life.actions.append(PREPARE)
     return life.enter(Phase.PREPARING, life.reason)
 

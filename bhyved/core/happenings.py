@@ -60,9 +60,10 @@ class SetHold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """Let automation go on."""
+    """Let automation go on. `auto`: not a person's wish, but the end of a hold's time."""
 
     by: str
+    auto: bool = False
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,6 +63,7 @@ class Life:
         self.install = False  # install media are attached, until the guest has ended once
         self.cold = False  # a saved state is to be thrown away
         self.first_run = True  # of this wish: a VNC `wait` applies
+        self.again = False  # this wish has had a turn: what it was given of the host's memory stays its own
 
         self.book = book
         self.verdict: policy.Verdict | None = None  # what follows; while preparing: the start is to be taken back
@@ -99,7 +100,7 @@ class Life:
         asked_for = isinstance(event, Start) and event.install
         self.install = asked_for or (self.install and self.desired is Desired.UP)
         self.cold = (isinstance(event, Start) and event.cold) or (self.cold and self.desired is Desired.UP)
-        self.desired, self.by, self.first_run, self.held = Desired.UP, event.by, True, ""
+        self.desired, self.by, self.first_run, self.again, self.held = Desired.UP, event.by, True, False, ""
         self.auto = isinstance(event, Start) and event.auto
         if not self.auto:
             self.book, self.blame = Book(), None

@@ -112,6 +112,18 @@ GUEST_METRICS: tuple[Metric, ...] = (
         "Whether the guest's state is on disk, for its next start to resume.",
         lambda seen: int(seen.status.suspended is not None),
     ),
+    Single(
+        "bhyved_vm_ill",
+        "gauge",
+        "Whether the guest's health probes take it as ill.",
+        lambda seen: int(bool(seen.status.ill)),
+    ),
+    Single(
+        "bhyved_vm_waits_for_memory",
+        "gauge",
+        "Whether the guest's automatic start is held back because the host has too little memory.",
+        lambda seen: int(seen.status.roomless),
+    ),
     Fixed(
         "bhyved_vm_restarts_total",
         "counter",

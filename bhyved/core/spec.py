@@ -313,6 +313,8 @@ class DaemonSpec(Table, frozen=True, kw_only=True):
     log: Log = Log()
     start_parallel: Annotated[int, Meta(ge=1, le=1000)] = 2
     start_gap: Duration = Duration(2)
+    memory_reserve: Size = Size(1 << 30)
+    overcommit: bool = False
     shutdown: Shutdown = Shutdown()
     console: Console = Console()
     hooks: Hooks = Hooks()

@@ -195,6 +195,9 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     suspended: Suspension | None = None
     suspending: bool = False  # its state is being written to disk
     waiting_for: str = ""
+    roomless: bool = False  # what it waits for is memory
+    room_bytes: int = 0  # memory of the host that is its own now
+    room_wired: bool = False
     ill: str = ""  # why its health probes take it as ill
     orphaned: bool = False  # its file has gone; it goes on until it is pruned
     stuck: bool = False  # the kernel does not let its process or node go
@@ -228,6 +231,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     vnc: str
     serials: tuple[str, ...]
     suspended: Suspension | None
+    waiting_for: str
+    ill: str
 
 
 def row(status: VmStatus, now: float) -> Row:
@@ -258,6 +263,8 @@ def row(status: VmStatus, now: float) -> Row:
         vnc=status.vnc,
         serials=status.serials,
         suspended=status.suspended,
+        waiting_for=status.waiting_for,
+        ill=status.ill,
     )
 
 

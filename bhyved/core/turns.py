@@ -1,9 +1,10 @@
 """Who may start now: dependencies by readiness, and how many guests boot at once.
 
 Pure; `daemon.turnstile` asks it whenever something has changed. Ordering (`after`) waits for a guest for as long as that guest is on
-its way up; a requirement (`requires`) waits until it is up and ready, and what is needed of the host (`needs`) until it is there,
-however long. Slots and gap are for the boot of a host, where dozens of guests would read the same disks: they hold back automatic
-first starts, never a restart and never a person.
+its way up (one that waits for memory is not); a requirement (`requires`) waits until it is up and ready, and what is needed of the host
+(`needs`) until it is there, however long. Too little memory holds back automatic starts for as long as it lasts, and those behind that
+need less pass. Slots and gap are for the boot of a host, where dozens of guests would read the same disks: they hold back automatic first
+starts. Neither memory nor pace ever holds back a restart, or a person.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bhyved.core import needs
+from bhyved.core.room import Room, Share, Taken, fits, lacks, shares
 from bhyved.core.spec import Order
 from bhyved.core.status import Desired, Phase, VmStatus
 
@@ -23,11 +25,17 @@ _BUSY = frozenset({Phase.PREPARING, Phase.LOADING, Phase.STARTING})
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """One guest that wants to start. `paced`: an automatic first start, which takes a slot."""
+    """One guest that wants to start. `paced`: an automatic first start, which takes a slot.
+
+    `asked`: a person wants it, so that memory does not hold it back; `again`: it has its memory already.
+    """
 
     name: str
     order: Order
     paced: bool
+    share: Share = Share()
+    asked: bool = False
+    again: bool = False
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +55,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
     """What follows now. `look_again`: the monotonic time at which the gap is over; None: only a change matters.
 
-    `needs`: what must be looked at for those who wait for nothing else.
+    `needs`: what must be looked at for those who wait for nothing else. `short`: of those who go, whose memory is not there, and why.
     """
 
     go: tuple[str, ...]
     why: dict[str, str]  # who waits → for what, a sentence
+    roomless: frozenset[str] = frozenset()  # of these, who waits for memory
+    short: dict[str, str] = {}
     look_again: float | None = None
     needs: frozenset[str] = frozenset()
 
@@ -65,6 +75,7 @@ def may_start(
     last_paced: float | None,
     paced: frozenset[str],
     seen: Seen = Seen(),  # noqa: B008 - frozen
+    room: Room = Room(),  # noqa: B008 - frozen
 ) -> Turns:
     """`queue` in the order in which they asked; `paced` are guests that took a slot and may still be starting."""
     busy = sum(1 for name in paced if name in statuses and statuses[name].phase in _BUSY)
@@ -72,6 +83,7 @@ def may_start(
     go: list[str] = []
     why: dict[str, str] = {}
     look_again: float | None = None
+    tenants = _Tenants(room, statuses)
     ahead: dict[str, tuple[str, ...]] = {}  # of guests that wait for no other guest: what they need of the host
     # Whoever asked first goes first; at boot all ask at once, and their names decide, so that each boot is the same.
     for waiting in sorted(queue, key=lambda each: (each.paced, each.name if each.paced else "")):
@@ -79,10 +91,13 @@ def may_start(
         if not blocker:
             blocker = misses(waiting.order, seen)
             ahead[waiting.name] = waiting.order.needs
+        if not blocker:
+            blocker = tenants.hold_back(waiting)
         if blocker:
             why[waiting.name] = blocker
         elif not waiting.paced:
             go.append(waiting.name)
+            tenants.admit(waiting)
         elif busy >= pace.parallel:
             why[waiting.name] = f"waiting for a place: {busy} guests are starting, and start-parallel is {pace.parallel}"
         elif open_at > now:
@@ -90,10 +105,48 @@ def may_start(
             look_again = open_at
         else:
             go.append(waiting.name)
+            tenants.admit(waiting)
             busy += 1
             open_at = now + pace.gap_s
     needed = frozenset(need for name in ahead.keys() - set(go) for need in ahead[name])
-    return Turns(go=tuple(go), why=why, look_again=look_again, needs=needed)
+    return Turns(go=tuple(go), why=why, roomless=frozenset(tenants.roomless), short=tenants.short, look_again=look_again, needs=needed)
+
+
+class _Tenants:
+    """Who has memory, while guests are let in one after the other. Nobody is counted before somebody has to be."""
+
+    def __init__(self, room: Room, statuses: Mapping[str, VmStatus]) -> None:
+        self._room, self._statuses = room, statuses
+        self._having: dict[str, Share] | None = None
+        self._taken = Taken()
+        self.roomless: set[str] = set()
+        self.short: dict[str, str] = {}
+
+    def hold_back(self, waiting: Waiting) -> str:
+        """What an automatic start waits for, or ''."""
+        if waiting.asked or waiting.again:
+            return ""
+        lacking = self._lacking(waiting)
+        if lacking:
+            self.roomless.add(waiting.name)
+        return lacking and f"waiting for memory: {lacking}"
+
+    def admit(self, waiting: Waiting) -> None:
+        """It goes: what it has, others have not."""
+        if waiting.asked and (lacking := self._lacking(waiting)):
+            self.short[waiting.name] = lacking
+        if self._having is not None and not waiting.again:
+            self._having[waiting.name] = waiting.share
+            self._taken.add(waiting.share)
+
+    def _lacking(self, waiting: Waiting) -> str:
+        if not self._room.is_limited:
+            return ""
+        if self._having is None:
+            self._having = shares(self._statuses)
+            for share in self._having.values():
+                self._taken.add(share)
+        return "" if fits(self._room, waiting.share, self._taken) else lacks(self._room, waiting.share, self._having)
 
 
 def misses(order: Order, seen: Seen) -> str:
@@ -121,7 +174,9 @@ def waits_for(order: Order, statuses: Mapping[str, VmStatus]) -> str:
 
 
 def _is_coming(status: VmStatus) -> bool:
-    return status.desired is Desired.UP and status.phase in _COMING and not (status.phase is Phase.UP and (status.ready or status.late))
+    if status.desired is not Desired.UP or status.phase not in _COMING or status.roomless:
+        return False
+    return not (status.phase is Phase.UP and (status.ready or status.late))
 
 
 def _state(status: VmStatus) -> str:

@@ -304,6 +304,7 @@ def release_held(life: Life, event: Release, now: float) -> Answer:
     if life.closing:
         return life.enter(Phase.DOWN, f"released by {event.by}")
     life.wish_up(Start(by=event.by))
+    life.auto = event.auto
     return life.enter_waiting(f"released by {event.by}")
 
 

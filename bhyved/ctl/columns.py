@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 _SGR = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1", "dim": "2"}
 
-#: Phases by what they mean for an operator.
-PHASE_COLOURS = {"up": "green", "held": "red", "backoff": "red", "down": "dim"}
+#: Phases, and the illness of one that is up, by what they mean for an operator.
+PHASE_COLOURS = {"up": "green", "ill": "red", "held": "red", "backoff": "red", "down": "dim"}
 
 
 def has_colour() -> bool:

@@ -20,21 +20,28 @@ if TYPE_CHECKING:
 class Gauge:
     """One guest at one look. `cpu` is in hundredths of one processor; network and console are bytes a second, in and out together."""
 
-    __slots__ = ("console", "cpu", "memory_bytes", "name", "network", "phase", "remark", "restarts", "uptime_s")
+    __slots__ = ("console", "cpu", "ill", "memory_bytes", "name", "network", "phase", "remark", "restarts", "uptime_s")
 
     def __init__(self, row: Row, used: Row, rates: dict[str, float | None]) -> None:
         restarts = row["restarts"]
         self.name: str = row["name"]
         self.phase: str = row["phase"]
+        self.ill: str = row["ill"]
         self.uptime_s: float | None = row["uptime_s"]
         self.restarts: int = restarts["reboot"] + restarts["crash"] + restarts["start_failure"]
         self.remark = remark(row)
         self.memory_bytes: int | None = used.get("resident_bytes")
         self.cpu, self.network, self.console = rates["cpu"], rates["network"], rates["console"]
 
+    @property
+    def state(self) -> str:
+        """The phase, or that a guest which is up is ill."""
+        return "ill" if self.ill else self.phase
+
     def data(self) -> dict[str, object]:
         """For programs."""
-        return {key: getattr(self, key) for key in ("name", "phase", "uptime_s", "cpu", "memory_bytes", "network", "console", "restarts")}
+        keys = ("name", "phase", "ill", "uptime_s", "cpu", "memory_bytes", "network", "console", "restarts")
+        return {key: getattr(self, key) for key in keys}
 
 
 class Gauges:
@@ -91,7 +98,7 @@ KEYS: dict[str, Callable[[Gauge], Any]] = {
     "console": lambda gauge: (_descending(gauge.console), gauge.name),
     "restarts": lambda gauge: (-gauge.restarts, gauge.name),
     "uptime": lambda gauge: (float("inf") if gauge.uptime_s is None else gauge.uptime_s, gauge.name),
-    "phase": lambda gauge: (gauge.phase == "up", gauge.phase, gauge.name),
+    "phase": lambda gauge: (gauge.phase == "up" and not gauge.ill, gauge.phase, gauge.name),
     "name": lambda gauge: gauge.name,
 }
 

@@ -27,7 +27,7 @@ def show_list(asked: Asked) -> int:
     elif asked.has("quiet"):
         sys.stdout.write("".join([f"{row['name']}\n" for row in rows]))
     elif rows:
-        colours = [phase_colour(row["phase"]) for row in rows]
+        colours = [phase_colour("ill" if row["ill"] else row["phase"]) for row in rows]
         sys.stdout.write(table(_HEADS, [_cells(row) for row in rows], right=_RIGHT, colours=colours))
     else:
         print("no guests", file=sys.stderr)
@@ -38,7 +38,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     restarts = row["restarts"]
     return (
         row["name"],
-        row["phase"],
+        f"{row['phase']} (ill)" if row["ill"] else row["phase"],
         "-" if row["uptime_s"] is None else span(row["uptime_s"]),
         str(restarts["reboot"] + restarts["crash"] + restarts["start_failure"]),
         str(row["cpus"]),
@@ -50,11 +50,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def remark(row: dict[str, Any]) -> str:
     """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
     hold = row["hold"]
-    if row["phase"] == "up" and hold is None and not row["config_changed"]:
+    if row["phase"] == "up" and hold is None and not row["config_changed"] and not row["ill"]:
         return ""
-    words = []
+    words = [f"ill: {row['ill']}" if row["ill"] else ""]
     if row["phase"] != "up":
-        words.append(row["reason"])
+        words.append(row["waiting_for"] or row["reason"])
         if row["next_start_in_s"] is not None:
             words.append(f"next start in {span(row['next_start_in_s'])}")
         if row["attempts"] not in row["reason"]:

@@ -81,11 +81,13 @@ def frozen(hold: Row) -> str:
 
 def headline(row: Row) -> str:
     """`web1: up for 2h5m, ready`."""
-    phase = painted(row["phase"], phase_colour(row["phase"]), on=has_colour())
+    phase = painted(row["phase"], phase_colour("ill" if row["ill"] else row["phase"]), on=has_colour())
     seconds = row["phase_s"] if row["uptime_s"] is None or row["phase"] != "up" else row["uptime_s"]
     words = [f"{row['name']}: {phase} for {span(seconds)}"]
     if row["phase"] == "up":
         words.append("ready" if row["ready"] else "not ready yet")
+    if row["ill"]:
+        words.append(painted("ill", "red", on=has_colour()))
     if row["adopted"]:
         words.append("taken up from an earlier bhyved")
     return ", ".join(words) + "\n"
@@ -95,6 +97,8 @@ def _entries(row: Row) -> list[tuple[str, str]]:
     last, restarts = row["last_exit"], row["restarts"]
     return [
         ("reason", one_line(row["reason"])),
+        ("waits", one_line(row["waiting_for"])),
+        ("ill", one_line(row["ill"])),
         ("remark", remark(row) if row["phase"] == "up" else ""),
         ("wished", row["desired"] + (", starts with the host" if row["autostart"] else "")),
         ("suspended", "" if row["suspended"] is None else _suspended(row["suspended"])),

@@ -62,7 +62,7 @@ def _repeat(watch: Watch, interval_s: float, count: int | None, sort: str, *, is
         if is_json:
             print_json({"version": 1, "at": time.time(), "vms": [gauge.data() for gauge in gauges]})
         else:
-            colours = [phase_colour(gauge.phase) for gauge in gauges]
+            colours = [phase_colour(gauge.state) for gauge in gauges]
             heading = f"\n{watch.problem}\n" if watch.problem else "\n" if number else ""
             sys.stdout.write(heading + table(HEADS, [cells(gauge) for gauge in gauges], right=RIGHT, colours=colours))
         sys.stdout.flush()

@@ -111,8 +111,9 @@ class Screen:
         window.erase()
         self._put(window, 0, 0, self._summary(), width, self._curses.A_BOLD)
         self._line(window, 1, HEADS, widths, width, dict.fromkeys(range(len(HEADS)), self._curses.A_UNDERLINE), MARKED[self._sort])
-        for row, line in enumerate(lines[self._first : self._first + height - 3], 2):
-            colour = self._colours.get(phase_colour(line[1]), 0)
+        shown = slice(self._first, self._first + height - 3)
+        for row, (gauge, line) in enumerate(zip(gauges[shown], lines[shown], strict=True), 2):
+            colour = self._colours.get(phase_colour(gauge.state), 0)
             self._line(window, row, line, widths, width, {1: colour})
         self._put(window, height - 1, 0, self._foot(), width, self._curses.A_REVERSE if self._watch.problem else self._curses.A_DIM)
         window.refresh()
@@ -120,7 +121,7 @@ class Screen:
     def _summary(self) -> str:
         guests = self._watch.last
         up = [gauge for gauge in guests if gauge.phase == "up"]
-        odd = len([gauge for gauge in guests if gauge.phase in ("held", "backoff")])
+        odd = len([gauge for gauge in guests if gauge.state in ("held", "backoff", "ill")])
         cpu = sum(gauge.cpu or 0.0 for gauge in guests)
         return f"{len(guests)} guests, {len(up)} up" + (f", {odd} in trouble" if odd else "") + f"; {cpu:.1f}% of a CPU"
 

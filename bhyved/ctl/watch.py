@@ -55,7 +55,7 @@ def cells(gauge: Gauge) -> tuple[str, ...]:
     """One line."""
     return (
         gauge.name,
-        gauge.phase,
+        f"{gauge.phase} (ill)" if gauge.ill else gauge.phase,
         "-" if gauge.uptime_s is None else span(gauge.uptime_s),
         "-" if gauge.cpu is None else f"{gauge.cpu:.1f}",
         "-" if gauge.memory_bytes is None else size(gauge.memory_bytes),

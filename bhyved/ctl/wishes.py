@@ -73,9 +73,12 @@ def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, **params
         refused = [told for told in answers if not told["ok"]]
         agreed = [told for told in answers if told["ok"]]
         for told in refused:
-            _say_refused(told)
+            _say(told)
             statuses.append(NOT_PERMITTED if told["code"] == "not-permitted" else FAILED)
         if asked.has("wait", waits) and until:
+            for told in agreed:
+                if told["text"]:  # it agrees, and there is something to know about that
+                    _say(told)
             statuses += _wait(connection, agreed, until, deadline, is_quiet=asked.has("json"))
         elif not asked.has("json"):
             for told in agreed:
@@ -93,7 +96,7 @@ def worst(statuses: list[int]) -> int:
     return OK if not failed else failed.pop() if len(failed) == 1 else FAILED
 
 
-def _say_refused(told: Told) -> None:
+def _say(told: Told) -> None:
     sys.stdout.flush()
     words = one_line(told["text"]) or told["code"]
     print(f"vmctl: {words}" if told["name"] in words else f"vmctl: {told['name']}: {words}", file=sys.stderr)

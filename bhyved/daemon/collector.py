@@ -39,6 +39,7 @@ class DaemonCollector(Collector):
             "bhyved_config_problems", "Problems in the configuration files as they were read last.", value=facts.config_problems
         )
         yield from self._shutdown()
+        yield from self._memory()
         yield from self._work()
         yield from self._process()
 
@@ -58,6 +59,21 @@ class DaemonCollector(Collector):
             "bhyved_shutdown_needed_seconds",
             "Time that the guests may take to stop by their configured timeouts, one after the other where their order says so.",
             value=self._facts.shutdown_needed_s,
+        )
+
+    def _memory(self) -> Iterator[Metric]:
+        if self._facts.host_memory_bytes is not None:
+            yield GaugeMetricFamily("bhyved_host_memory_bytes", "Memory of the host.", value=self._facts.host_memory_bytes)
+        if self._facts.guests_memory_limit_bytes is not None:
+            yield GaugeMetricFamily(
+                "bhyved_vms_memory_limit_bytes",
+                "Memory that guests may have together before automatic starts wait; none with overcommit.",
+                value=self._facts.guests_memory_limit_bytes,
+            )
+        yield GaugeMetricFamily(
+            "bhyved_vms_memory_bytes",
+            "Memory configured of the guests that have theirs: that run, or start again by themselves.",
+            value=sum(status.room_bytes for status in self._statuses),
         )
 
     def _work(self) -> Iterator[Metric]:

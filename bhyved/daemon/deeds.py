@@ -48,7 +48,7 @@ class Deeds:
         """Begin it."""
         of = self._of
         if action is lifecycle.ASK_TURN:
-            self._turns.ask(of.name, of.spec.order, paced=of.life.by == "autostart")
+            self._turns.ask(of.waiting())
         elif action is lifecycle.DROP_TURN:
             self._turns.drop(of.name)
         else:

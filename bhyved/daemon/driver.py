@@ -14,6 +14,7 @@ from bhyved.core import lifecycle, policy, reload, tally
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage, classify
 from bhyved.core.lifecycle import Answer
+from bhyved.core.room import share_of
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
 from bhyved.daemon import run as runs
@@ -124,6 +125,7 @@ class VmDriver:
         standing.open_consoles()
         standing.compare()
         standing.publish()
+        self._turns.change(self.name, spec.order, share_of(spec))
 
     def fail(self, error: BaseException) -> None:
         """A bug of ours: automation of this guest ends, what runs of it runs on."""
@@ -146,11 +148,18 @@ class VmDriver:
         if self.is_over and self._life.desired is Desired.UP and self._life.hold is None:
             self.submit(lifecycle.Start(by=by, auto=True))
 
-    def set_waiting_for(self, why: str) -> None:
-        """What the turnstile holds the guest back for."""
-        if why != self._standing.waiting_for:
-            self._standing.waiting_for = why
-            self._standing.publish()
+    def set_waiting_for(self, why: str, *, roomless: bool) -> None:
+        """What the turnstile holds the guest back for. Memory is told of once: it may take days, and the sentence changes meanwhile."""
+        standing = self._standing
+        if why == standing.waiting_for:
+            return
+        has_changed = roomless is not standing.roomless
+        standing.waiting_for, standing.roomless = why, roomless
+        standing.publish()
+        if has_changed:
+            self._turns.stir()  # those that merely come after it wait no more, or again
+            if roomless:
+                standing.chronicle.tell("waiting-for-memory", why)
 
     def look(self) -> None:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
@@ -207,7 +216,7 @@ class VmDriver:
         if deadline is not None and self._life.deadline == deadline and host.monotonic() >= deadline:
             self.submit(lifecycle.Tick())
         elif hold is not None and self._life.hold == hold and hold.until_at is not None and host.utc() >= hold.until_at:
-            self.submit(lifecycle.Release(by="the end of the hold"))
+            self.submit(lifecycle.Release(by="the end of the hold", auto=True))
 
     async def _take_up(self) -> None:
         """The run that an earlier daemon left goes on; without one the wish decides."""
@@ -263,7 +272,8 @@ class VmDriver:
         standing, life = self._standing, self._life
         if life.phase is not was:
             standing.moved(was, now)
-        standing.waiting_for = standing.waiting_for if life.phase is Phase.WAITING else ""
+        if life.phase is not Phase.WAITING:
+            standing.waiting_for, standing.roomless = "", False
         standing.keep()
         standing.publish()
         standing.chronicle.step(event, was, life, now)

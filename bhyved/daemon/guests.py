@@ -12,6 +12,7 @@ from bhyved.core.lifecycle import Answer, Wish
 from bhyved.core.plan import Plan
 from bhyved.core.reload import Change
 from bhyved.core.rights import Peer
+from bhyved.core.room import Room
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import RunRecord
 from bhyved.core.wire import Drain, Reloaded
@@ -72,6 +73,10 @@ class Guests(Protocol):
 
     def set_drain(self, drain: Drain | None) -> None:
         """Stop every guest and start none; None: start again those that are wished up. Its end, if it has one, is kept here too."""
+
+    @property
+    def room(self) -> Room:
+        """What guests may have of the host's memory."""
 
     def now(self) -> float:
         """The monotonic clock of statuses."""

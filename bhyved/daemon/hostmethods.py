@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from bhyved.core import agenda
+from bhyved.core import agenda, room
 from bhyved.core.agenda import Agenda
 from bhyved.core.errors import HostError
 from bhyved.core.jsonrpc import CONFIGURATION, REFUSED, Fault
@@ -57,7 +57,12 @@ class HostMethods:
             loaded = await self._guests.check()
         except HostError as error:
             raise Fault(REFUSED, "files-unreadable", str(error)) from None
-        return Checked(problems=tuple(map(str, loaded.problems)), warnings=tuple(map(str, loaded.warnings)))
+        too_large = (f"{name}: {why}" for name, spec in sorted(loaded.vms.items()) if (why := self._too_large(spec)))
+        return Checked(problems=tuple(map(str, loaded.problems)), warnings=(*map(str, loaded.warnings), *too_large))
+
+    def _too_large(self, spec: VmSpec) -> str:
+        """Of a guest that would start by itself, and for which this host never has the memory: why."""
+        return room.impossible(self._guests.room, room.share_of(spec)) if spec.autostart else ""
 
     async def _reload(self, caller: Access, params: ReloadParams) -> Reloaded:
         try:
@@ -73,7 +78,7 @@ class HostMethods:
     async def _plan_boot(self, caller: Access, params: NoParams) -> Agenda:
         spec = self._guests.daemon_spec
         configured = {name: vm for name in self._guests.names() if (vm := self._guests.spec(name)) is not None}
-        return agenda.boot(configured, Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap)))
+        return agenda.boot(configured, Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap)), self._guests.room)
 
     async def _plan_shutdown(self, caller: Access, params: NoParams) -> Agenda:
         """Of the guests that run now, or should."""

@@ -73,7 +73,11 @@ def counts(statuses: Sequence[VmStatus]) -> str:
     found = [(phase, sum(status.phase is phase for status in statuses)) for phase in Phase]
     order = {Phase.HELD: 0, Phase.BACKOFF: 1, Phase.UP: 3, Phase.DOWN: 4}
     chips = sorted(((phase, count) for phase, count in found if count), key=lambda chip: order.get(chip[0], 2))
-    return " ".join(f'<span class="chip {phase}">{count} {phase}</span>' for phase, count in chips)
+    ill = sum(bool(status.ill) for status in statuses)
+    return " ".join(
+        ([f'<span class="chip ill">{ill} ill</span>'] if ill else [])
+        + [f'<span class="chip {phase}">{count} {phase}</span>' for phase, count in chips]
+    )
 
 
 def group(status: VmStatus, spark: str, now: datetime) -> str:
@@ -83,13 +87,14 @@ def group(status: VmStatus, spark: str, now: datetime) -> str:
 
 def row(status: VmStatus, spark: str, now: datetime) -> str:
     """One line."""
-    notes = "".join(f'<span class="note">{_e(note)}</span>' for note in _notes(status))
+    notes = "".join(f'<span class="note{" ill" if note == "ill" else ""}">{_e(note)}</span>' for note in _notes(status))
     total = status.restarts.reboot + status.restarts.crash + status.restarts.start_failure
     causes = f"reboots {status.restarts.reboot}, crashes {status.restarts.crash}, failed starts {status.restarts.start_failure}"
+    why = status.ill or status.waiting_for or status.reason
     up = "" if status.started_at is None else _since(status.started_at, now)
     return (
         f'<tr class="vm"><th scope="row"><a href="/vm/{quote(status.name, safe="")}">{_e(status.name)}</a>'
-        f'<td><span class="chip {status.phase}">{status.phase}</span>{notes}<td class="why">{_e(status.reason)}'
+        f'<td><span class="chip {status.phase}">{status.phase}</span>{notes}<td class="why">{_e(why)}'
         f'<td class="n">{_since(status.since_at, now)}<td class="n">{up}<td>{spark}<td class="n" title="{causes}">{total}'
         f'<td class="n">{status.cpus}<td class="n">{Size(status.memory_bytes)}</tr>'
     )
@@ -98,6 +103,10 @@ def row(status: VmStatus, spark: str, now: datetime) -> str:
 def _notes(status: VmStatus) -> Iterable[str]:
     if status.desired is Desired.UP and status.phase in (Phase.DOWN, Phase.HELD):
         yield "wanted up"
+    if status.ill:
+        yield "ill"
+    if status.roomless:
+        yield "waits for memory"
     if status.hold is not None:
         yield "on hold"
     if status.phase is Phase.UP and not status.ready:

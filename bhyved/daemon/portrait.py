@@ -6,6 +6,7 @@ from datetime import datetime
 from bhyved.core import policy
 from bhyved.core.lifecycle import Lifecycle
 from bhyved.core.reload import Change
+from bhyved.core.room import Share, is_kept, share_of
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Phase, Suspension, VmRecord, VmStatus
 from bhyved.daemon.run import Run
@@ -25,6 +26,7 @@ class Sitting:
     blocked: str = ""
     suspended: Suspension | None = None
     waiting_for: str = ""
+    roomless: bool = False
     ill: str = ""
     changes: tuple[Change, ...] = ()
     orphaned: bool = False
@@ -34,6 +36,7 @@ def portray(sitting: Sitting) -> VmStatus:
     """The status, but for its generation."""
     life, run, record, spec = sitting.life, sitting.run, sitting.record, sitting.spec
     attempts, left = policy.attempts(life.spec.restart, life.book, sitting.now)
+    share = share_of(spec if run is None else run.spec) if is_kept(life.phase, again=life.again, stuck=life.stuck) else Share()
     is_blocked = bool(sitting.blocked) and life.phase in (Phase.DOWN, Phase.HELD)
     return VmStatus(
         name=spec.name,
@@ -73,6 +76,9 @@ def portray(sitting: Sitting) -> VmStatus:
         suspended=sitting.suspended,
         suspending=life.suspending,
         waiting_for=sitting.waiting_for,
+        roomless=sitting.roomless,
+        room_bytes=share.size,
+        room_wired=share.wired,
         ill=sitting.ill,
         stuck=life.stuck,
         orphaned=sitting.orphaned,

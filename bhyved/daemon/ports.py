@@ -17,6 +17,7 @@ from bhyved.core.handover import Order as Order
 from bhyved.core.handover import Prepared as Prepared
 from bhyved.core.handover import Ran as Ran
 from bhyved.core.handover import Reconciled as Reconciled
+from bhyved.core.room import HostMemory
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
 
@@ -144,6 +145,9 @@ class Host(Protocol):
 
     async def shutdown_limits(self) -> tuple[float | None, float | None]:
         """Seconds of rc.conf's rcshutdown_timeout and of kern.init_shutdown_timeout; None: the host did not say."""
+
+    async def memory(self) -> HostMemory:
+        """How much it has, and how much may be wired."""
 
     async def missing(self, needs: Sequence[str]) -> dict[str, str]:
         """Those of `needs` that are not there, and why, in words. Bounded in time."""

@@ -9,8 +9,10 @@ import msgspec
 from bhyved.core import policy, reload
 from bhyved.core.console import consoles_of
 from bhyved.core.lifecycle import Lifecycle
+from bhyved.core.room import share_of
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
+from bhyved.core.turns import Waiting
 from bhyved.core.units import Duration
 from bhyved.daemon.around import Around
 from bhyved.daemon.chronicle import Chronicle
@@ -32,7 +34,7 @@ class Standing:
         self.run: Run | None = None
         self.changes: tuple[reload.Change, ...] = ()  # keys whose new value waits for another run
         self.since, self.since_at = around.host.monotonic(), around.host.utc()
-        self.waiting_for = ""
+        self.waiting_for, self.roomless = "", False  # what the turnstile holds it back for, and whether that is memory
         self.ill = ""
         self.suspended = self.machine.suspended()
         self.chronicle = Chronicle(spec.name, around)
@@ -85,11 +87,19 @@ class Standing:
             blocked=self.blocked,
             suspended=self.suspended,
             waiting_for=self.waiting_for,
+            roomless=self.roomless,
             ill=self.ill,
             changes=self.changes,
             orphaned=self.orphaned,
         )
         self.around.board.publish(portray(sitting))
+
+    def waiting(self) -> Waiting:
+        """How it asks for its turn."""
+        life, spec = self.life, self.spec
+        return Waiting(
+            name=self.name, order=spec.order, paced=life.by == "autostart", share=share_of(spec), asked=not life.auto, again=life.again
+        )
 
     @property
     def status(self) -> VmStatus:

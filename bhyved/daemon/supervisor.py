@@ -20,6 +20,7 @@ from bhyved.core.plan import Plan
 from bhyved.core.plan import plan as lay_out
 from bhyved.core.reload import Change, ReloadPlan
 from bhyved.core.reload import plan as plan_reload
+from bhyved.core.room import Room, room_of, share_of
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Phase, RunRecord, VmRecord
 from bhyved.core.turns import Pace
@@ -38,6 +39,7 @@ from bhyved.daemon.turnstile import Turnstile
 
 _log = structlog.get_logger()
 
+MEMORY_SHORT = "it starts because somebody asked for it, but memory is short"
 ORPHANED = "its configuration file has gone: it goes on as it is until `vmctl reload --prune`"
 
 
@@ -78,6 +80,7 @@ class Supervisor:
             async with trio.open_nursery() as taking_up:
                 for name in list(self._drivers):
                     taking_up.start_soon(nursery.start, self._drive, name)
+                taking_up.start_soon(self._measure)
             nursery.start_soon(self._turnstile.run, self._go, self._hold_back)
             nursery.start_soon(self._needs.run, self._turnstile.stir)
             self._turnstile.stir()
@@ -112,15 +115,22 @@ class Supervisor:
                 self._around.events.tell("internal-error", vm=name, phase=Phase.HELD, reason=driver.broken)
             started()
 
-    def _go(self, name: str) -> None:
-        driver = self._drivers.get(name)
-        if driver is not None:
-            driver.submit(Turn())
+    async def _measure(self) -> None:
+        """How much memory there is for guests. What may be wired changes while the host runs: a reload looks again."""
+        self._turnstile.room = room_of(self.daemon_spec, await self._around.host.memory())
 
-    def _hold_back(self, name: str, why: str) -> None:
+    def _go(self, name: str, lacking: str) -> None:
+        driver = self._drivers.get(name)
+        if driver is None:
+            return
+        if lacking:
+            self.events.tell("warning", vm=name, reason=f"{MEMORY_SHORT}: {lacking}", by=driver.status.by)
+        driver.submit(Turn())
+
+    def _hold_back(self, name: str, why: str, roomless: bool) -> None:
         driver = self._drivers.get(name)
         if driver is not None:
-            driver.set_waiting_for(why)
+            driver.set_waiting_for(why, roomless=roomless)
 
     # --- what control asks ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +181,11 @@ class Supervisor:
             return None
         return hostend.budget_s(rcshutdown_s, init_s, float(self.daemon_spec.shutdown.margin))
 
+    @property
+    def room(self) -> Room:
+        """What guests may have of the host's memory."""
+        return self._turnstile.room
+
     def now(self) -> float:
         return self._around.host.monotonic()
 
@@ -208,8 +223,11 @@ class Supervisor:
         if driver.broken and isinstance(wish, Start | Restart | Stop | Poweroff):
             driver = self._drive_again(name)
         driver.look()
+        is_new = isinstance(wish, Start) and not wish.auto and not driver.status.room_bytes
+        lacking = self._turnstile.lacks(name, share_of(driver.spec)) if is_new else ""
         try:
-            return driver.submit(wish)
+            answer = driver.submit(wish)
+            return msgspec.structs.replace(answer, text=f"{MEMORY_SHORT}: {lacking}") if lacking and answer.ok else answer
         except Exception as error:
             _log.exception("internal error", vm=name)
             driver.fail(error)
@@ -288,6 +306,7 @@ class Supervisor:
         self._loaded, self.daemon_spec = loaded, live(self.daemon_spec, loaded.daemon)
         self._around.spec = self.daemon_spec
         self._turnstile.pace = _pace(self.daemon_spec)
+        await self._measure()
         self._around.hooks.ours, self._around.hooks.run_as = self.daemon_spec.hooks, self.daemon_spec.run_as or ""
         self.on_reload(self.daemon_spec)
         for name in changes.removed:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import msgspec
 import trio
 
+from bhyved.core.room import Room, Share, lacks, shares
 from bhyved.core.spec import Order
 from bhyved.core.turns import Pace, Seen, Waiting, may_start
 from bhyved.daemon.board import Board
@@ -11,22 +13,41 @@ from bhyved.daemon.needs import PERIOD_S, Needs
 
 FEW = 8  # guests that go in one piece: a few milliseconds
 
+Go = Callable[[str, str], None]  # a guest, and what it lacks of the host's memory: a sentence, or ''
+HoldBack = Callable[[str, str, bool], None]  # a guest, what it waits for, and whether that is memory
+
 
 class Turnstile:
-    """One for all guests. `go` is called when it is a guest's turn, `hold_back` with what it waits for."""
+    """One for all guests. `go` is called when it is a guest's turn, `hold_back` with what it waits for.
+
+    `room` is what guests may have of the host's memory; a change of it, as of `pace`, is made known by `stir`.
+    """
 
     def __init__(self, board: Board, clock: Callable[[], float], needs: Needs, pace: Pace) -> None:
         self._board, self._clock, self._needs = board, clock, needs
-        self.pace = pace
+        self.pace, self.room = pace, Room()
         self._queue: dict[str, Waiting] = {}
         self._paced: set[str] = set()
         self._last_paced: float | None = None
         self._stirred = trio.Event()
 
-    def ask(self, name: str, order: Order, *, paced: bool) -> None:
+    def ask(self, waiting: Waiting) -> None:
         """A guest wants to start. Whoever asked first goes first."""
-        self._queue[name] = Waiting(name=name, order=order, paced=paced)
+        self._queue[waiting.name] = waiting
         self.stir()
+
+    def change(self, name: str, order: Order, share: Share) -> None:
+        """The guest's file says something else now: if it waits, it keeps its place."""
+        waiting = self._queue.get(name)
+        if waiting is not None:
+            self._queue[name] = msgspec.structs.replace(waiting, order=order, share=share)
+            self.stir()
+
+    def lacks(self, name: str, share: Share) -> str:
+        """Why the host has no memory for this guest, or ''."""
+        having = shares(self._board.statuses) if self.room.is_limited else {}
+        having.pop(name, None)
+        return lacks(self.room, share, having)
 
     def drop(self, name: str) -> None:
         """It does not want to any more."""
@@ -38,7 +59,7 @@ class Turnstile:
         if self._queue:
             self._stirred.set()
 
-    async def run(self, go: Callable[[str], None], hold_back: Callable[[str, str], None]) -> None:
+    async def run(self, go: Go, hold_back: HoldBack) -> None:
         """Keep the gate until cancelled."""
         look_again: float | None = None
         while True:
@@ -47,7 +68,7 @@ class Turnstile:
             self._stirred = trio.Event()
             look_again = await self._look(go, hold_back)
 
-    async def _look(self, go: Callable[[str], None], hold_back: Callable[[str, str], None]) -> float | None:
+    async def _look(self, go: Go, hold_back: HoldBack) -> float | None:
         now = self._clock()
         turns = may_start(
             tuple(self._queue.values()),
@@ -57,10 +78,11 @@ class Turnstile:
             last_paced=self._last_paced,
             paced=frozenset(self._paced),
             seen=Seen(known=self._needs.known, period_s=PERIOD_S),
+            room=self.room,
         )
         self._needs.want(turns.needs)
         for name, why in turns.why.items():
-            hold_back(name, why)
+            hold_back(name, why, name in turns.roomless)
         for number, name in enumerate(turns.go, 1):
             waiting = self._queue.pop(name, None)
             if waiting is None:
@@ -70,7 +92,7 @@ class Turnstile:
                 self._last_paced = now
             else:
                 self._paced.discard(name)
-            go(name)
+            go(name, turns.short.get(name, ""))
             if number % FEW == 0:
                 await trio.lowlevel.checkpoint()
         return turns.look_again

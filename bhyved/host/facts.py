@@ -5,6 +5,7 @@ from typing import Literal
 
 from bhyved.core.assigned import Target
 from bhyved.core.errors import HostError
+from bhyved.core.room import HostMemory
 from bhyved.host.toolbox import Tools
 
 _BOOT_ID_BYTES = 16
@@ -31,6 +32,17 @@ def read_facts(tools: Tools) -> HostFacts:
         raise HostError(f"kern.boot_id has {len(boot)} bytes and not {_BOOT_ID_BYTES}: FreeBSD before 13.2?", fatal=True)
     host_id = tools.ask(("sysctl", "-n", "kern.hostuuid"), ok=None)
     return HostFacts(boot=boot.hex(), host_id=host_id.text.strip() if host_id.status == 0 else "", target=target)
+
+
+#: With their names: one that a kernel lacks must not be taken for another. `vm.max_user_wired` is in pages, -1 for no limit (contract 5.6).
+MEMORY_VARIABLES = ("hw.physmem", "hw.pagesize", "vm.max_user_wired")
+
+
+def parse_memory(text: str) -> HostMemory:
+    """What sysctl(8) says of MEMORY_VARIABLES."""
+    told = {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines()) if value.strip().isdigit()}
+    page_bytes, pages = told.get("hw.pagesize", 4096), told.get("vm.max_user_wired")
+    return HostMemory(total_bytes=told.get("hw.physmem"), wired_bytes=None if pages is None else pages * page_bytes, page_bytes=page_bytes)
 
 
 def _text(tools: Tools, name: str) -> str:

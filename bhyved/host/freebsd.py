@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 from bhyved.core.errors import HostError
 from bhyved.core.handover import Reconciled
+from bhyved.core.room import HostMemory
 from bhyved.core.spec import DaemonSpec
 from bhyved.host.crowd import Crowd
-from bhyved.host.facts import HostFacts
+from bhyved.host.facts import MEMORY_VARIABLES, HostFacts, parse_memory
 from bhyved.host.ledger import Ledgers
 from bhyved.host.liveness import Liveness
 from bhyved.host.machine import GuestMachine
@@ -135,6 +136,16 @@ class FreeBsdHost:
         except HostError:
             return None
         return float(text) if text.isascii() and text.isdigit() else None
+
+    # --- memory --------------------------------------------------------------------------------------------------------------
+
+    async def memory(self) -> HostMemory:
+        """See `daemon.ports.Host.memory`."""
+        try:
+            result = await run_tool(self._tools, ("sysctl", *MEMORY_VARIABLES), ok=None, limit_s=_ASK_S)
+        except HostError:
+            return HostMemory()
+        return parse_memory(result.text)
 
     # --- what guests need of it ----------------------------------------------------------------------------------------------
 

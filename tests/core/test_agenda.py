@@ -4,9 +4,10 @@ import pytest
 
 from bhyved.core import agenda
 from bhyved.core.ladder import climb
+from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import Order, Ready, Stop, VmSpec
 from bhyved.core.turns import Pace
-from bhyved.core.units import Duration
+from bhyved.core.units import Duration, Size
 
 PACE = Pace(parallel=2, gap_s=2.0)
 
@@ -39,6 +40,17 @@ def test_a_boot_is_the_order_of_the_autostart_guests():
     ]
     assert plan.steps[1].after == ("db1", "nfs1")
     assert plan.fits
+
+
+def test_a_boot_says_who_waits_for_memory():
+    """In the list, in its head, and for programs."""
+    memory = Room(host=HostMemory(total_bytes=4 << 30), reserve_bytes=1 << 30)
+    plan = agenda.boot(among(guest("big", memory=Size(8 << 30)), guest("db1", memory=Size(2 << 30))), PACE, memory)
+
+    assert plan.text.splitlines()[0] == "1 guest starts, 2 at a time, 2s apart; 1 guest waits for memory"
+    assert plan.text.splitlines()[1].startswith("  1. big: has to wait, needs 8G, more than this host ever has for guests, which is 3G")
+    assert [bool(step.waits) for step in plan.steps] == [True, False]
+    assert not plan.fits
 
 
 def test_nothing_to_boot():

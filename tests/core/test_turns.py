@@ -4,7 +4,10 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bhyved.core.room import HostMemory, Room, Share
 from bhyved.core.spec import Order
 from bhyved.core.status import Desired, Phase, VmStatus
 from bhyved.core.turns import Pace, Seen, Turns, Waiting, may_start, waits_for
@@ -160,3 +163,87 @@ def test_nothing_is_looked_at_for_a_guest_that_waits_for_another() -> None:
 def test_a_guest_that_needs_something_holds_up_nobody_else() -> None:
     """It takes no place while it waits."""
     assert needs(wants("a", needs=("path:/x",)), wants("b"), known={"path:/x": "it does not exist"}).go == ("b",)
+
+
+def room(total: int, *queue: Waiting, among: tuple[VmStatus, ...] = (), wired: int | None = None) -> Turns:
+    limits = Room(host=HostMemory(total_bytes=total, wired_bytes=wired))
+    return may_start(queue, board(*among), Pace(parallel=100, gap_s=0.0), now=100.0, last_paced=None, paced=frozenset(), room=limits)
+
+
+def sized(name: str, size: int, **fields: bool) -> Waiting:
+    return Waiting(name=name, order=Order(), paced=True, share=Share(size), **fields)
+
+
+def test_a_guest_waits_for_memory_and_a_smaller_one_passes() -> None:
+    """Whoever is let in counts for those behind it."""
+    turns = room(10, sized("a", 6), sized("b", 6), sized("c", 4), sized("d", 1))
+
+    assert turns.go == ("a", "c")
+    assert turns.roomless == {"b", "d"}
+    assert turns.why["b"] == "waiting for memory: needs 6; 0K of 0K are left beside a (6)"
+    assert turns.short == {}
+
+
+def test_a_person_and_a_restart_do_not_wait_for_memory() -> None:
+    """A person hears of it; a restart has its memory already, and is not counted twice."""
+    has = msgspec.structs.replace(status("again", Phase.WAITING), room_bytes=6)
+    turns = room(10, sized("again", 6, again=True), sized("mine", 6, asked=True), sized("z", 4), among=(has,))
+
+    assert turns.go == ("again", "mine")
+    assert turns.short.keys() == {"mine"}
+    assert turns.roomless == {"z"}
+
+
+def test_only_a_person_is_warned() -> None:
+    """Where memory suffices nobody is, and a restart never."""
+    has = msgspec.structs.replace(status("again", Phase.WAITING), room_bytes=20)
+
+    assert room(10, sized("again", 20, again=True), among=(has,)).short == {}
+    assert room(10, sized("mine", 10, asked=True)).short == {}
+
+
+def test_whoever_merely_comes_after_does_not_wait_for_memory_that_another_waits_for() -> None:
+    """It may take days; a requirement waits all the same."""
+    big = msgspec.structs.replace(status("big", Phase.WAITING), roomless=True)
+
+    assert waits_for(Order(after=("big",)), board(big)) == ""
+    assert waits_for(Order(requires=("big",)), board(big)) == "waiting for big, which it requires and which is waiting"
+
+
+GUEST = st.tuples(st.integers(min_value=1, max_value=9), st.booleans(), st.sampled_from(["auto", "asked", "again"]))
+
+
+@given(st.integers(0, 30), st.integers(0, 15), st.lists(GUEST, max_size=8), st.lists(GUEST, max_size=5))
+def test_automatic_starts_never_exceed_the_host(
+    total: int, wired: int, queue: list[tuple[int, bool, str]], running: list[tuple[int, bool, str]]
+) -> None:
+    """With one that is let in, all have no more than there is; and nobody is held back who would fit in the end."""
+    among = tuple(
+        msgspec.structs.replace(status(f"r{n}", Phase.UP), room_bytes=size, room_wired=is_wired)
+        for n, (size, is_wired, _) in enumerate(running)
+    )
+    again = tuple(
+        msgspec.structs.replace(status(f"q{n}", Phase.WAITING), room_bytes=size, room_wired=is_wired)
+        for n, (size, is_wired, how) in enumerate(queue)
+        if how == "again"
+    )
+    asking = {
+        f"q{n}": Waiting(
+            name=f"q{n}", order=Order(), paced=how == "auto", share=Share(size, is_wired), asked=how == "asked", again=how == "again"
+        )
+        for n, (size, is_wired, how) in enumerate(queue)
+    }
+    turns = room(total, *asking.values(), among=(*among, *again), wired=wired)
+
+    having = {each.name: Share(each.room_bytes, each.room_wired) for each in (*among, *again)}
+    for name in turns.go:
+        having[name] = asking[name].share
+        if asking[name].paced:
+            assert sum(share.size for share in having.values()) <= total
+            if asking[name].share.wired:
+                assert sum(share.size for share in having.values() if share.wired) <= wired
+    assert {name for name, each in asking.items() if each.asked or each.again} <= set(turns.go)
+    for name in turns.roomless:
+        mine = asking[name].share
+        too_much = sum(share.size for share in having.values()) + mine.size > total
+        assert too_much or (mine.wired and sum(share.size for share in having.values() if share.wired) + mine.size > wired)

@@ -184,6 +184,8 @@ def row(name: str, **changes: Any) -> Params:
         "vnc": "",
         "serials": ["com1"],
         "suspended": None,
+        "waiting_for": "",
+        "ill": "",
         **changes,
     }
 

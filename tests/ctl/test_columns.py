@@ -8,7 +8,8 @@ from bhyved.ctl.columns import pairs
 from tests.ctl.played import playing, row
 from tests.ctl.terminals import person
 
-ROWS = {"version": 1, "vms": [row("web1"), row("a", phase="held", uptime_s=None, reason="five crashes within ten minutes")]}
+HELD = row("a", phase="held", uptime_s=None, reason="five crashes within ten minutes")
+ROWS = {"version": 1, "vms": [row("web1"), HELD, row("sick", ill="no answer three times")]}
 
 
 def screen(monkeypatch: pytest.MonkeyPatch, term: str, **environment: str) -> list[str]:
@@ -27,17 +28,18 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = screen(monkeypatch, "xterm", COLUMNS="60")
     bare = [re.sub("\x1b\\[[0-9]*m", "", line) for line in lines]
 
-    assert bare[2] == "a     held        -         3     2      2G  five crashes w…"
+    assert bare[2] == "a     held           -         3     2      2G  five crashe…"
     assert max(map(len, bare)) == 60
 
 
 def test_colour_is_for_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Green is up, red wants a person; the head is bold."""
+    """Green is up, red wants a person, also for a guest that is up and ill; the head is bold."""
     lines = screen(monkeypatch, "xterm")
 
     assert lines[0].startswith("\x1b[1mNAME")
     assert lines[1].startswith("web1  \x1b[32mup\x1b[m ")
     assert lines[2].startswith("a     \x1b[31mheld\x1b[m ")
+    assert lines[3].startswith("sick  \x1b[31mup (ill)\x1b[m ")
 
 
 @pytest.mark.parametrize(("term", "environment"), [("dumb", {}), ("xterm", {"NO_COLOR": "1"})])

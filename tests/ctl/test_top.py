@@ -104,6 +104,17 @@ def test_without_a_terminal_it_is_a_table(vmctl: Vmctl) -> None:
     assert second.splitlines()[1].split()[:7] == ["web1", "up", "2h1m", "50.0", "1G", "0B", "2K"]
 
 
+def test_who_is_ill_stands_out(vmctl: Vmctl) -> None:
+    """In its column and its words, and first where guests are sorted by phase."""
+    with looks(([row("a1"), row("web1", ill="no answer")], usage(0.0, used("a1", 1.0), used("web1", 1.0)))) as daemon:
+        ran = vmctl(daemon, "top", "-n", "1", "-s", "phase")
+
+    first, second = ran.out.splitlines()[1:]
+    assert first.split()[:3] == ["web1", "up", "(ill)"]
+    assert first.endswith("ill: no answer")
+    assert second.split()[:2] == ["a1", "up"]
+
+
 def test_for_programs_it_is_a_line_a_look(vmctl: Vmctl) -> None:
     """With the numbers as they are."""
     with looks(([row("web1")], usage(0.0, used("web1", 1.0)))) as daemon:
@@ -114,6 +125,7 @@ def test_for_programs_it_is_a_line_a_look(vmctl: Vmctl) -> None:
     assert found == {
         "name": "web1",
         "phase": "up",
+        "ill": "",
         "uptime_s": 7265.5,
         "cpu": None,
         "memory_bytes": 1 << 30,

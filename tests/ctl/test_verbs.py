@@ -32,16 +32,20 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
             config_changed=True,
             memory_bytes=1536 << 20,
         ),
+        row("sick", ill="no answer three times"),
+        row("big", phase="waiting", reason="asked for by autostart", waiting_for="waiting for memory: needs 8G", uptime_s=None),
     ]
     with playing(vm_list={"version": 1, "vms": rows}) as daemon:
         ran = vmctl(daemon, "list")
 
     assert ran.status == 0
     assert ran.out.splitlines() == [
-        "NAME      PHASE    UPTIME  RESTARTS  CPUS  MEMORY  REASON",
-        "web1      up         2h1m         3     2      2G",
-        "database  backoff       -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
-        "a         up         2h1m         3     2    1.5G  held by alice: disk check; configuration changed",
+        "NAME      PHASE     UPTIME  RESTARTS  CPUS  MEMORY  REASON",
+        "web1      up          2h1m         3     2      2G",
+        "database  backoff        -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
+        "a         up          2h1m         3     2    1.5G  held by alice: disk check; configuration changed",
+        "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
+        "big       waiting        -         3     2      2G  waiting for memory: needs 8G",
     ]
 
 

@@ -8,6 +8,7 @@ import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
+from bhyved.core.room import HostMemory
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
@@ -211,6 +212,7 @@ class FakeHost:
         self.ran: list[tuple[tuple[str, ...], bytes]] = []
         self.command_status: int | None = 0
         self.jumped_s = 0.0  # by how much somebody has set the wall clock
+        self.has = HostMemory()
         self.absent: set[str] = set()  # needs
         self.looks: list[float] = []  # when needs were looked at
         self._nursery = nursery
@@ -233,6 +235,10 @@ class FakeHost:
 
     async def shutdown_limits(self) -> tuple[float | None, float | None]:
         return 90.0, 120.0
+
+    async def memory(self) -> HostMemory:
+        await trio.lowlevel.checkpoint()
+        return self.has
 
     async def missing(self, needs: Sequence[str]) -> dict[str, str]:
         self.looks.append(round(self.monotonic(), 3))

@@ -324,6 +324,18 @@ class Followed:
         return news
 
 
+async def test_a_guest_that_is_ill_or_waits_for_memory_is_seen(local: Server) -> None:
+    """The page counts the ill, marks their row, and says why in place of the reason they were started for."""
+    local.board.publish(up("web1", ill="no answer <3 times"))
+    local.board.publish(status("big", phase=Phase.WAITING, waiting_for="waiting for memory: needs 2G", roomless=True))
+    with trio.fail_after(10):
+        text = (await local.get("/")).text
+
+    assert '<span class="chip ill">1 ill</span>' in text
+    assert '<span class="note ill">ill</span><td class="why">no answer &lt;3 times<' in text
+    assert '<span class="note">waits for memory</span><td class="why">waiting for memory: needs 2G<' in text
+
+
 async def test_changes_are_followed(local: Server) -> None:
     """A browser is told of each guest that changes, comes or goes, and of no other."""
     with trio.fail_after(10):

@@ -134,6 +134,8 @@ def facts(**fields: Any) -> DaemonFacts:
         "adopted": 3,
         "events": {"phase": 40, "reload": 1},
         "commands": {"ifconfig": CommandFacts(durations=Histogram().plus(0.01).plus(0.2), failures=1)},
+        "host_memory_bytes": 16 << 30,
+        "guests_memory_limit_bytes": 15 << 30,
         "shutdown_budget_s": 85.0,
         "shutdown_needed_s": 70.0,
         "problems": {"journal": "", "records": ""},

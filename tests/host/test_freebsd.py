@@ -9,6 +9,7 @@ import trio
 
 from bhyved.core.assigned import Target
 from bhyved.core.errors import HostError
+from bhyved.core.room import HostMemory
 from bhyved.host.facts import read_facts
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
 from tests.host.scripts import Scripts
@@ -182,6 +183,31 @@ def test_one_machine_a_guest(host: OneHost) -> None:
 
     assert daemon.machine("web") is daemon.machine("web")
     assert daemon.boot == "0123456789abcdef" * 2
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("says", "memory"),
+    [
+        (
+            "echo 'hw.physmem: 17091067904'; echo 'hw.pagesize: 16384'; echo 'vm.max_user_wired: 1000'",
+            HostMemory(total_bytes=17091067904, wired_bytes=16384000, page_bytes=16384),
+        ),
+        (
+            "echo 'hw.physmem: 4294967296'; echo 'vm.max_user_wired: -1'; echo \"sysctl: unknown oid 'hw.pagesize'\" >&2; exit 1",
+            HostMemory(total_bytes=4 << 30),
+        ),
+        ("exit 1", HostMemory()),
+    ],
+    ids=["all", "no limit", "nothing"],
+)
+async def test_memory(host: OneHost, says: str, memory: HostMemory) -> None:
+    """In bytes, pages multiplied; -1 is no limit, and what the host does not say limits nobody."""
+    host.scripts.write("sysctl", says)
+    with trio.fail_after(20):
+        assert await host.daemon().memory() == memory
 
 
 # --- modules ---------------------------------------------------------------------------------------------------------------------
