@@ -61,6 +61,7 @@ class Supervisor:
         self._turnstile = Turnstile(around.board, around.host.monotonic, self._needs, _pace(around.spec))
         self._stopping: Stopping | None = None
         self._draining = Draining(around.drain_file, around.events, self.utc, began=self._drained, over=self._undrained)
+        self._drain_scope = trio.CancelScope()  # of the stop that a drain has begun
         self._nursery: trio.Nursery | None = None
         self._reloading = trio.Lock()
 
@@ -167,9 +168,12 @@ class Supervisor:
     def _drained(self, drain: Drain) -> None:
         if not self.closing:
             assert self._nursery is not None
-            self._nursery.start_soon(Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None).run)
+            self._drain_scope = trio.CancelScope()
+            stopping = Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None)
+            self._nursery.start_soon(_within, self._drain_scope, stopping)
 
     def _undrained(self) -> None:
+        self._drain_scope.cancel()  # else a guest whose turn to stop has not come would be stopped whenever those before it are down
         if not self.closing:
             for driver in self._drivers.values():
                 driver.open_again("the end of the drain")
@@ -367,6 +371,12 @@ class Supervisor:
         await self._draining.saved()
         for driver in list(self._drivers.values()):
             await driver.saved()
+
+
+async def _within(scope: trio.CancelScope, stopping: Stopping) -> None:
+    with scope:
+        await trio.lowlevel.checkpoint()  # it may have been taken back already
+        await stopping.run()
 
 
 class _Once:

@@ -7,11 +7,12 @@ import trio
 import trio.testing
 
 from bhyved.core.config import Loaded
-from bhyved.core.spec import DaemonSpec
+from bhyved.core.spec import DaemonSpec, Order
 from bhyved.core.status import Phase
 from bhyved.core.units import Duration
 from bhyved.core.wire import Drain
-from tests.daemon.fakehost import NOON, FakeDrainFile, FakeVault
+from bhyved.daemon.draining import Draining
+from tests.daemon.fakehost import NOON, FakeDrainFile, FakeVault, Life
 from tests.daemon.guestkit import Lab, guest, lab
 
 FAST = DaemonSpec(start_parallel=100, start_gap=Duration(0))
@@ -98,3 +99,79 @@ async def test_a_drain_that_cannot_be_kept_holds_all_the_same(autojump_clock: tr
         await trio.sleep(30)
 
         assert it.drain_file.drain == DRAIN
+
+
+async def test_a_drain_in_place_of_another_begins_no_second_stop(autojump_clock: trio.abc.Clock) -> None:
+    """Its reason and its end are told and kept; the stop under way goes on as it was, and what is over is over once."""
+    begun: list[Drain] = []
+    ends: list[None] = []
+    file = FakeDrainFile()
+    async with lab() as it, trio.open_nursery() as nursery:
+        draining = Draining(file, it.around.events, it.host.utc, began=begun.append, over=lambda: ends.append(None))
+        nursery.start_soon(draining.run)
+        later = Drain(by="bob", reason="new boards too", since_at=NOON, until_at=NOON + timedelta(hours=1))
+        draining.set(DRAIN)
+        draining.set(later)
+        await draining.saved()
+        assert (begun, ends, draining.drain, file.drain) == ([DRAIN], [], later, later)
+        assert draining.refusal is not None
+        assert draining.refusal.text.startswith("bob has drained this host: new boards too")
+        await trio.sleep(3601)
+        await draining.saved()
+        draining.set(None)
+
+        assert (len(begun), len(ends), draining.drain, file.drain) == (1, 1, None, None)
+        assert [(event.event, event.by) for event in it.journal.events] == [
+            ("drain", "alice"),
+            ("drain", "bob"),
+            ("drain-over", ""),
+            ("drain-over", ""),
+        ]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_that_is_over_before_its_stop_is_stops_nobody_else(autojump_clock: trio.abc.Clock) -> None:
+    """A guest whose turn to stop has not come runs on; one that was being stopped comes back."""
+    specs = [guest("db1", autostart=True), guest("web1", autostart=True, order=Order(after=("db1",)))]
+    async with lab(*specs, daemon=FAST) as it:
+        it.machine("web1").lives = [Life(acpi_s=20.0), Life()]
+        await it.phase(Phase.UP, "web1")
+        it.guests.set_drain(DRAIN)
+        await it.phase(Phase.STOPPING, "web1")
+        it.guests.set_drain(None)
+        await trio.sleep(100)
+        assert (it.status("db1").phase, it.status("web1").phase) == (Phase.UP, Phase.UP)
+        it.stop("web1")
+        await it.phase(Phase.DOWN, "web1")
+        await trio.sleep(100)
+
+        assert it.status("db1").phase is Phase.UP
+        assert it.machine("db1").did.count("press") == 0
+
+
+async def test_a_drain_that_is_taken_back_at_once_stops_nobody(autojump_clock: trio.abc.Clock) -> None:
+    """Not even the first."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase(Phase.UP)
+        it.guests.set_drain(DRAIN)
+        it.guests.set_drain(None)
+        await trio.sleep(100)
+
+        assert it.status().phase is Phase.UP
+        assert it.machine().did.count("press") == 0
+
+
+async def test_a_drain_that_follows_on_a_drain_stops_all_of_them(autojump_clock: trio.abc.Clock) -> None:
+    """On, off and on again within a moment is on."""
+    async with lab(guest("db1", autostart=True), guest("web1", autostart=True, order=Order(after=("db1",))), daemon=FAST) as it:
+        it.machine("web1").lives = [Life(acpi_s=20.0)]
+        await it.phase(Phase.UP, "web1")
+        it.guests.set_drain(DRAIN)
+        await it.phase(Phase.STOPPING, "web1")
+        it.guests.set_drain(None)
+        it.guests.set_drain(DRAIN)
+        await it.phase(Phase.DOWN, "web1")
+        await it.phase(Phase.DOWN, "db1")
+        await trio.sleep(100)
+
+        assert (it.status("db1").phase, it.status("web1").phase) == (Phase.DOWN, Phase.DOWN)
