@@ -149,6 +149,7 @@ class _Daemon:
         )
         self._usage = HostUsage(tools)
         self._budget_s: float | None = None
+        self._http_problem = ""
         self._serving = False
 
     def _tell_console(self, name: str, event: str, fields: Mapping[str, str | int]) -> None:
@@ -220,7 +221,7 @@ class _Daemon:
             metrics = self._metrics()
             self._guests.on_reload = partial(_put_in_force, metrics)
             web = self._web(metrics)
-            control = Control(self._guests, Views(metrics=metrics, new_link=web.new_link), peer, euid=os.geteuid())
+            control = Control(self._guests, Views(metrics=metrics, new_link=web.new_link, problems=self._problems), peer, euid=os.geteuid())
             await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
             await self._open_web(web, nursery)
             self._serving = True
@@ -317,6 +318,7 @@ class _Daemon:
             except OSError as error:
                 self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
         else:
+            self._http_problem = web.problem
             self._warn(web.problem)
 
     def _not_ready(self) -> str:
@@ -342,8 +344,12 @@ class _Daemon:
             host_memory_bytes=self._guests.room.host.total_bytes,
             guests_memory_limit_bytes=self._guests.room.limit_bytes,
             shutdown_needed_s=agenda.shutdown(specs, None).needs_s or 0.0,
-            problems={"journal": self._journal.problem, "records": "; ".join(self._vault.problems)},
+            problems=self._problems(),
         )
+
+    def _problems(self) -> dict[str, str]:
+        """What each part of the daemon cannot do at present, or ''."""
+        return {"journal": self._journal.problem, "records": "; ".join(self._vault.problems), "http": self._http_problem}
 
 
 def _put_in_force(metrics: Metrics, spec: DaemonSpec) -> None:

@@ -152,7 +152,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Info(Result, frozen=True, kw_only=True):
-    """`daemon.info`. `guests`: how many the caller may see."""
+    """`daemon.info`. `guests`: how many the caller may see. `problems`: parts of the daemon that do not do their work, a sentence each."""
 
     version: str
     protocol: int = 1
@@ -163,6 +163,7 @@ class Info(Result, frozen=True, kw_only=True):
     closing: bool
     drain: Drain | None
     guests: int
+    problems: tuple[str, ...]
     you: You
 
 

@@ -61,6 +61,7 @@ def _daemon(info: Row, rows: list[Row]) -> str:
         ("guests", f"{info['guests']}: {counts}" if rows else "none that you may see"),
         ("closing", "yes: guests are being stopped" if info["closing"] else ""),
         ("drained", "" if drain is None else frozen(drain)),
+        *(("problem", one_line(problem)) for problem in info["problems"]),
         ("you", f"{you['user']} (uid {you['uid']}), {_role(you)}"),
     ]
     return f"bhyved {info['version']} runs, pid {info['pid']}\n{pairs(entries)}"

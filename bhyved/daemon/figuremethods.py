@@ -3,7 +3,7 @@
 The same figures as over HTTP, which may be switched off; `app` puts the two together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bhyved.core.errors import HostError
@@ -18,10 +18,14 @@ from bhyved.daemon.metrics import Metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """What else shows the guests. `new_link` opens the page once; it raises HostError where there is no page to open."""
+    """What else shows the guests, and the daemon's own problems, by part: a sentence, or ''.
+
+    `new_link` opens the page once; it raises HostError where there is no page to open.
+    """
 
     metrics: Metrics
     new_link: Callable[[], str]
+    problems: Callable[[], Mapping[str, str]]
 
 
 class FigureMethods:

@@ -12,14 +12,15 @@ from bhyved.core.status import ACTIVE, Desired
 from bhyved.core.turns import Pace
 from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, NoParams, Reloaded, ReloadParams, You
 from bhyved.daemon.access import Access, Handler
+from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import Guests
 
 
 class HostMethods:
     """Handlers by method, as in `guestmethods`."""
 
-    def __init__(self, guests: Guests) -> None:
-        self._guests = guests
+    def __init__(self, guests: Guests, views: Views) -> None:
+        self._guests, self._views = guests, views
         self.handlers: dict[str, Handler] = {
             "daemon.info": self._info,
             "daemon.drain": self._drain,
@@ -40,6 +41,7 @@ class HostMethods:
             closing=self._guests.closing,
             drain=self._guests.drain,
             guests=len(caller.guests(Right.READ)),
+            problems=tuple(filter(None, self._views.problems().values())),
             you=You(uid=peer.uid, user=peer.user, role=caller.role, owns=tuple(caller.owned)),
         )
 

@@ -30,7 +30,7 @@ class Requests:
         self._guests = guests
         self._handlers: dict[str, Handler] = {
             **GuestMethods(guests).handlers,
-            **HostMethods(guests).handlers,
+            **HostMethods(guests, views).handlers,
             **ConsoleMethods(guests).handlers,
             **FigureMethods(guests, views).handlers,
             "events.subscribe": self._subscribe,

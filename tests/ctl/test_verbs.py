@@ -132,6 +132,7 @@ def test_status_of_the_daemon(vmctl: Vmctl) -> None:
         "started-at": "2026-01-01T12:00:00Z",
         "uptime-s": 90,
         "closing": False,
+        "problems": ["metrics.listen: cannot listen on 127.0.0.1:9747: address already in use"],
         "guests": 3,
         "drain": {"by": "root", "reason": "memory", "since-at": "2026-01-01T12:01:00Z", "until-at": "2026-01-01T13:00:00Z"},
         "you": {"uid": 1001, "user": "alice", "role": "none", "owns": ["web1"]},
@@ -144,6 +145,7 @@ def test_status_of_the_daemon(vmctl: Vmctl) -> None:
         "  since    2026-01-01 12:00:00 UTC, for 1m30s",
         "  guests   3: 2 up, 1 held",
         "  drained  by root since 2026-01-01 12:01:00 UTC, until 2026-01-01 13:00:00 UTC: memory",
+        "  problem  metrics.listen: cannot listen on 127.0.0.1:9747: address already in use",
         "  you      alice (uid 1001), owner of web1",
     ]
 

@@ -68,8 +68,9 @@ class PlayedGuests:
         self.budget_s: float | None = 85.0
         self.figures = Figures()
         self.metrics = Metrics(self.board, self.consoles, self.figures, facts, LoopWatch(), now=self.now)
+        self.troubles = {"journal": "", "http": ""}
         self.no_page = ""  # why there is none
-        self.views = Views(metrics=self.metrics, new_link=self._new_link)
+        self.views = Views(metrics=self.metrics, new_link=self._new_link, problems=lambda: self.troubles)
         for spec in specs:
             self.show(spec.name)
 

@@ -28,8 +28,10 @@ def run_of(name: str, number: int = 1, **fields: object) -> RunRecord:
 async def test_info_says_who_we_are_and_who_asks(tmp_path):
     """Version, life and state of the daemon, and the caller as the daemon sees it."""
     async with served(tmp_path, guest("web1", owner=("alice",)), guest("web2")) as daemon, daemon.client(user("alice")) as client:
+        daemon.guests.troubles["http"] = "cannot listen"
         info = await client.call("daemon.info")
 
+    assert info["problems"] == ["cannot listen"]
     assert (info["version"], info["protocol"], info["boot"], info["uptime-s"]) == ("1.2.3", 1, "b007", 60.0)
     assert info["started-at"] == "2026-01-01T12:00:00Z"
     assert (info["closing"], info["drain"], info["guests"]) == (False, None, 1)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -213,3 +214,18 @@ def test_promtool_finds_nothing_in_a_live_scrape() -> None:
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert 'bhyved_vm_restarts_total{vm="loop1",cause="crash"} 3' in text
+
+
+def test_a_listener_that_cannot_be_had_costs_nothing_but_itself() -> None:
+    """Guests run; the reason is told as an event, by `daemon.info`, by whoever wants a link, and in the metrics that a file still gets."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        why = f"metrics.listen: cannot listen on 127.0.0.1:{taken.getsockname()[1]}: address already in use"
+        with running({"web1": sim()}, options=("--metrics", f"127.0.0.1:{taken.getsockname()[1]}")) as lab:
+            lab.phase("up", "web1")
+            problems = lab.call("daemon.info")["problems"]
+            with pytest.raises(RuntimeError, match=re.escape(why)):
+                lab.call("web.link")
+            metrics = lab.call("daemon.metrics")["text"]
+
+    assert problems == [why]
+    assert 'bhyved_problem{part="http"} 1.0' in metrics
