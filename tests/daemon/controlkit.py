@@ -19,6 +19,7 @@ from bhyved.core.plan import Plan
 from bhyved.core.plan import plan as lay_out
 from bhyved.core.reload import Change
 from bhyved.core.rights import Peer
+from bhyved.core.room import Room
 from bhyved.core.spec import Control as ControlSpec
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Desired, Phase, RunRecord, VmStatus
@@ -59,6 +60,7 @@ class PlayedGuests:
         self.target = Target("15", "amd64")
         self.closing = False
         self.drain: Drain | None = None
+        self.room = Room()
         self.wishes: list[tuple[str, Wish]] = []
         self.records: list[RunRecord] = []
         self.pending: dict[str, tuple[Change, ...]] = {}
