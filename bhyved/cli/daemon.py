@@ -22,11 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bhyved.lab.foreground import main as lab
 
         return lab(words[1:])
-    asked = _parser().parse_args(words)
+    parser = _parser()
+    asked = parser.parse_args(words)
+    if asked.json and asked.command != "selftest":
+        parser.error("--json is for selftest")
     if asked.command == "selftest":
         from bhyved.cli.selftest import selftest
 
-        return selftest(asked.config)
+        return selftest(asked.config, as_json=asked.json)
     if asked.check or asked.command == "check":
         return _check(asked.config)
     return _serve(asked.config, stop_all=asked.stop_all)
@@ -45,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", default=configfiles.MAIN, metavar="FILE", help=f"main file; default {configfiles.MAIN}")
     parser.add_argument("-n", "--check", action="store_true", help="check the configuration and exit: 0 good, 78 not")
     parser.add_argument("--stop-all", action="store_true", help="take up what runs, stop it in order, and exit")
+    parser.add_argument("--json", action="store_true", help="selftest: print the report as JSON")
     parser.add_argument("--version", action="version", version=f"bhyved {bhyved.__version__}")
     parser.add_argument(
         "command",

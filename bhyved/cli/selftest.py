@@ -12,8 +12,11 @@ from bhyved.host import configfiles
 OK, FAILED = 0, 1
 
 
-def selftest(config: str) -> int:
-    """Returns the exit status: 0 when nothing failed. Only `[paths]` of the main file is heeded, and where there is none, the defaults."""
+def selftest(config: str, *, as_json: bool) -> int:
+    """Returns the exit status: 0 when nothing failed, however much could not be tried.
+
+    Only `[paths]` of the main file is heeded, and where there is none, the defaults.
+    """
     if sys.platform.startswith("freebsd") and os.geteuid() != 0:
         print("bhyved selftest: only root may make guests, taps and console lines", file=sys.stderr)
         return FAILED
@@ -29,5 +32,5 @@ def selftest(config: str) -> int:
     except HostError as error:
         print(f"bhyved selftest: {error}", file=sys.stderr)
         return FAILED
-    print(selfcheck.report(host, found), end="")
+    print(selfcheck.as_json(host, found).decode() if as_json else selfcheck.report(host, found).rstrip("\n"))
     return OK if selfcheck.passed(found) else FAILED

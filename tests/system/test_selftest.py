@@ -14,7 +14,9 @@ from bhyved.core.selfcheck import GUEST, TAP
 from bhyved.lab.qemu_machine import QEMU
 from tests.system.labkit import LabHost, running
 
-LIMIT_S = 300.0  # a loaded machine
+LIMIT_S = 120.0  # a loaded machine
+ENDED_S = 40.0  # likewise, for what takes 200 s where each guest that has ended is waited for
+CHECKS = 36
 
 
 @pytest.fixture
@@ -23,9 +25,9 @@ def lab() -> Iterator[LabHost]:
         yield found
 
 
-def selftest(lab: LabHost, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def selftest(lab: LabHost, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run it, with its scratch in `tmp_path`."""
-    argv = [sys.executable, "-m", "bhyved", "selftest", "-c", str(lab.root / "etc/bhyved.toml")]
+    argv = [sys.executable, "-m", "bhyved", "selftest", "-c", str(lab.root / "etc/bhyved.toml"), *options]
     return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
 
 
@@ -33,6 +35,14 @@ def settle(lab: LabHost, **news: object) -> None:
     """Make the lab another kind of host."""
     path = lab.root / "lab/settings.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **news}))
+
+
+def replace(lab: LabHost, tool: str, first: str) -> None:
+    """Have a command of the host do something else first."""
+    path = lab.root / "bin" / tool
+    path.rename(path.with_name(f"real-{tool}"))
+    path.write_text(f'#!/bin/sh\n{first}\nexec "$0/../real-{tool}" "$@"\n'.replace("$0/..", str(path.parent)))
+    path.chmod(0o755)
 
 
 def assert_nothing_is_left(lab: LabHost, scratch: Path) -> None:
@@ -43,30 +53,83 @@ def assert_nothing_is_left(lab: LabHost, scratch: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["sim", pytest.param("qemu", marks=pytest.mark.guest)])
 def test_it_passes(lab: LabHost, tmp_path: Path, engine: str) -> None:
-    """Every check is tried and passes, and nothing of it stays: no node, tap, process or file."""
+    """Every check is tried and passes, each names the section it proves, and nothing of it stays: no node, tap, process or file."""
     if engine == "qemu" and shutil.which(QEMU) is None:
         pytest.skip(f"{QEMU} is not installed (package qemu-system-x86)")
     settle(lab, engine=engine)
-    ran = selftest(lab, tmp_path)
+    ran = selftest(lab, tmp_path, "--json")
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
-    assert ran.stdout.splitlines()[-1].startswith("33 ok, 0 failed, 0 skipped, in ")
-    assert "  release    15.0-RELEASE\n" in ran.stdout
+    told = json.loads(ran.stdout)
+    assert (told["passed"], told["counts"]) == (True, {"ok": CHECKS, "failed": 0, "skipped": 0})
+    assert {check["section"] for check in told["checks"]} >= {"1.7.1", "1.8", "1.9", "1.10", "1.11", "4.4", "5.3", "8.1", "8.3", "8.8"}
+    assert told["host"]["kernel"] == told["host"]["userland"] == "15.0-RELEASE"
     assert_nothing_is_left(lab, tmp_path)
 
 
-def test_a_host_that_cannot_run_guests_is_found_out(lab: LabHost, tmp_path: Path) -> None:
-    """Without "unrestricted guest" each check of a guest fails with bhyve's own words; the others are not stopped by it."""
-    settle(lab, unrestricted_guest=False)
+NO_GUESTS = [
+    pytest.param(
+        {"sysctl": {"hw.vmm.vmx.cap.unrestricted_guest": 0}}, (), "no unrestricted guest, which a guest with a boot ROM needs", id="no-ug"
+    ),
+    pytest.param({"arch": "arm64"}, (), "this is for amd64, and the host is aarch64", id="arm64"),
+    pytest.param({}, ("bhyve", "bhyvectl", "bhyveload"), "it belongs to FreeBSD's base system", id="no-bhyve"),
+    pytest.param({}, ("kldload",), "the kernel module vmm cannot be loaded, kldload: vmm: Device not configured", id="no-vmm"),
+    pytest.param({}, ("--create",), "vmm could not be initialised: bhyve needs VT-x with EPT", id="no-vt-x"),
+]
+
+
+@pytest.mark.parametrize(("settings", "broken", "reason"), NO_GUESTS)
+def test_a_host_that_cannot_run_guests(
+    lab: LabHost, tmp_path: Path, settings: dict[str, object], broken: tuple[str, ...], reason: str
+) -> None:
+    """Each check of a guest is skipped with the reason and the remedy, none fails, and the others are tried."""
+    settle(lab, **settings)
+    if broken == ("kldload",):
+        (lab.root / "lab/module/vmm").unlink()
+        replace(lab, "kldload", 'case "$*" in *vmm*) echo "kldload: vmm: Device not configured" >&2; exit 1;; esac')
+    elif broken == ("--create",):
+        replace(lab, "bhyvectl", 'case "$*" in *--create*) echo "vm_create: Device not configured" >&2; exit 1;; esac')
+    else:
+        for name in broken:
+            (lab.root / "bin" / name).unlink()
+    ran = selftest(lab, tmp_path)
+
+    assert ran.returncode == 0, ran.stdout
+    last = ran.stdout.splitlines()[-1]
+    assert " 0 failed, " in last
+    assert "nothing failed, but " in last
+    told = next(line for line in ran.stdout.splitlines() if "a guest's poweroff" in line)
+    assert told.startswith("  skipped 1.7.1  ")
+    assert reason in told
+    assert "ok      5.3    a tap is made once" in ran.stdout
+    assert "ok      4.4    a freshly opened side echoes" in ran.stdout
+    assert_nothing_is_left(lab, tmp_path)
+
+
+def test_a_bhyve_that_breaks_its_promise_fails(lab: LabHost, tmp_path: Path) -> None:
+    """The host says that it can run guests, and bhyve refuses: each check of a guest fails at once with bhyve's words, the others hold."""
+    settle(lab, unrestricted_guest=False, sysctl={"hw.vmm.vmx.cap.unrestricted_guest": 1})
     shutil.rmtree(lab.root / "share/uefi-firmware")
     ran = selftest(lab, tmp_path)
 
     assert ran.returncode == 1
-    assert "failed  a guest's poweroff is exit status 1: " in ran.stdout
+    assert "failed  1.7.1  a guest's poweroff is exit status 1: it printed nothing, and bhyve has ended with 4: " in ran.stdout
     assert "unrestricted guest capability not available" in ran.stdout
-    assert "ok      a tap is made once" in ran.stdout
-    assert "skipped UEFI firmware boots with variables of its own: edk2-bhyve is not installed" in ran.stdout
+    assert "ok      5.3    a tap is made once" in ran.stdout
+    assert "skipped 2.4    UEFI firmware boots with variables of its own: edk2-bhyve is not installed" in ran.stdout
+    assert float(ran.stdout.splitlines()[-1].split(" s: ")[0].rsplit(" ", 1)[1]) < ENDED_S
     assert_nothing_is_left(lab, tmp_path)
+
+
+def test_a_kernel_that_keeps_a_node_fails(lab: LabHost, tmp_path: Path) -> None:
+    """bhyvectl exits with 0 and the node stays: that is seen by the node, told in the report, and not tried again and again."""
+    replace(lab, "bhyvectl", 'case "$*" in *--destroy*) exit 0;; esac')
+    ran = selftest(lab, tmp_path)
+
+    assert ran.returncode == 1
+    assert f"failed  1.11   bhyvectl --destroy takes a node away: {lab.root}/dev/vmm/{GUEST} is still there after two" in ran.stdout
+    assert "skipped 1.7.1  a guest's reboot is exit status 0: not tried, since" in ran.stdout
+    assert "failed  1.10   nothing of the selftest is left: " in ran.stdout
 
 
 def test_a_foreign_tap_is_left_alone(lab: LabHost, tmp_path: Path) -> None:
@@ -75,6 +138,6 @@ def test_a_foreign_tap_is_left_alone(lab: LabHost, tmp_path: Path) -> None:
     ran = selftest(lab, tmp_path)
 
     assert ran.returncode == 0, ran.stdout
-    assert f"skipped a tap is made once: there is an interface {TAP}" in ran.stdout
+    assert f"skipped 5.3    a tap is made once: there is an interface {TAP}" in ran.stdout
     shown = subprocess.run([lab.root / "bin/ifconfig", TAP], capture_output=True, text=True, check=True).stdout
     assert "description: mine" in shown

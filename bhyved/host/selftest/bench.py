@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,42 +16,53 @@ from bhyved.host import selfguest
 from bhyved.host.keeper import Trace, spawn_keeper
 from bhyved.host.liveness import Liveness
 from bhyved.host.processes import Processes, has_title
+from bhyved.host.selftest.needs import Needs
 from bhyved.host.spawn import reap
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Result, Tools
-from bhyved.host.tty import Line, LineMissing, open_tty
+from bhyved.host.tty import Line, open_tty
 from bhyved.host.vmm import Vmm
 
 ANSWER_S = 10.0  # of a guest that starts, echoes or ends in a tenth of a second on an idle host
+AGAIN_S = 2.0  # where a guest has not answered once, the next one is not given as long
 NOTHING: Mapping[str, str] = {}
 _CHUNK = 4096
+_LOOK_S = 0.05  # between looks at ps, which tells nobody of a new title
 
 
 class Wrong(Exception):  # noqa: N818 - what was seen is not what should be
     """The host does not do what is taken for granted; the sentence says what it did."""
 
 
-class NotHere(Exception):  # noqa: N818 - why a check says nothing
-    """The check cannot be tried on this host; the sentence says what is missing."""
-
-
 @dataclass(frozen=True)
 class Check:
     """One thing that is taken for granted. `try_it` returns what it saw. Raises Wrong, NotHere, HostError."""
 
+    section: str  # of the notes on bhyve's behaviour: the contract
     title: str
     try_it: Callable[["Bench"], Awaitable[str]]
+
+
+class Patience:
+    """For how long an answer is waited for."""
+
+    seconds = ANSWER_S
+
+    def is_out(self) -> None:
+        """There was none."""
+        self.seconds = AGAIN_S
 
 
 class Guest:
     """One run of the selftest's guest."""
 
-    def __init__(self, directory: str, line: Line, keeper: int, liveness: Liveness) -> None:
+    def __init__(self, directory: str, line: Line, keeper: int, liveness: Liveness, patience: Patience) -> None:
         self.trace = Trace(directory)
         self._log = f"{directory}/log"
         self._line = line
         self._keeper = keeper
         self._liveness = liveness
+        self._patience = patience
         self._ended = False
         self.printed = b""
 
@@ -73,14 +82,26 @@ class Guest:
         self._line.write(f"{word}\n".encode())
 
     async def _until(self, claim: Callable[[], bool], complaint: str) -> None:
-        with trio.move_on_after(ANSWER_S):
-            while not claim():
-                await trio.lowlevel.wait_readable(self._line.fd)
-                self.printed += self._line.read(_CHUNK) or b""
+        limit_s = self._patience.seconds
+        with trio.move_on_after(limit_s) as overdue:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_at_end, nursery.cancel_scope)
+                while not claim():
+                    await trio.lowlevel.wait_readable(self._line.fd)
+                    self.printed += self._line.read(_CHUNK) or b""
+                nursery.cancel_scope.cancel()
+        if claim():
             return
-        end = self.trace.end()
-        how = f"; bhyve has ended with {end.status}: {self.said}" if end else ""
-        raise Wrong(f"{complaint} within {ANSWER_S:g} s{how}")
+        if not overdue.cancelled_caught:
+            raise Wrong(f"{complaint}, and bhyve has ended with {await self.end()}: {self.said}")
+        self._patience.is_out()
+        raise Wrong(f"{complaint} within {limit_s:g} s; bhyve runs: {self.said}")
+
+    async def _cancel_at_end(self, scope: trio.CancelScope) -> None:
+        """Whoever waits for a guest's word need not wait when bhyve has ended. What it printed last is on the line by then."""
+        await self._gone(float("inf"))
+        self.printed += self._line.read(_CHUNK) or b""
+        scope.cancel()
 
     @property
     def pid(self) -> int:
@@ -102,17 +123,25 @@ class Guest:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    async def end(self, limit_s: float = ANSWER_S) -> int | None:
-        """The shell's status of its end; None: it runs on."""
+    async def _gone(self, limit_s: float) -> bool:
+        """Wait until neither keeper nor bhyve is there; False: they were when the time was up."""
         watch = self._liveness.watch()
-        if watch is not None:
-            try:
-                with trio.move_on_after(limit_s) as scope:
-                    await watch.wait_end(lambda data: None)
-            finally:
-                watch.close()
-            if scope.cancelled_caught:
-                return None
+        if watch is None:
+            return True
+        try:
+            with trio.move_on_after(limit_s):
+                await watch.wait_end(lambda data: None)
+                return True
+            return False
+        finally:
+            watch.close()
+
+    async def end(self, limit_s: float | None = None) -> int | None:
+        """The shell's status of its end; None: it runs on."""
+        if not await self._gone(self._patience.seconds if limit_s is None else limit_s):
+            if limit_s is None:
+                self._patience.is_out()
+            return None
         if not self._ended:
             self._ended = True
             reap(self._keeper)
@@ -129,21 +158,22 @@ class Guest:
                 if victim is not None and await self.end(0.0) is None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(victim, signal.SIGKILL)
-            await self.end()
+            await self.end(ANSWER_S)
         await trio.to_thread.run_sync(self._line.close)
 
 
 class Bench:
     """The host under test."""
 
-    def __init__(self, paths: Paths, tools: Tools) -> None:
+    def __init__(self, paths: Paths, tools: Tools, directory: str) -> None:
         self.tools = tools
         self.dev = str(paths.dev)
         self.vmm = Vmm(self.dev, tools)
         self.processes = Processes(tools)
-        self.directory = tempfile.mkdtemp(prefix="bhyved-selftest-")
+        self.directory = directory
+        self.needs = Needs(tools, self.vmm, self.side_b)
         self._runs = 0
-        self._has_pair = False
+        self._patience = Patience()
 
     @property
     def side_a(self) -> str:
@@ -159,27 +189,13 @@ class Bench:
         """One host command, whatever its status."""
         return await run_tool(self.tools, argv, ok=None)
 
-    async def have_pair(self) -> None:
-        """See to nmdm, once. Raises NotHere."""
-        if self._has_pair:
-            return
-        try:
-            open_tty(self.side_b).close()
-        except LineMissing:
-            loaded = await self.tool("kldload", "-n", "nmdm")
-            try:
-                open_tty(self.side_b).close()
-            except LineMissing:
-                said = loaded.stderr.decode(errors="replace").strip()
-                raise NotHere(f"there are no null-modem pairs: {said or 'nmdm is loaded, and makes none'}") from None
-        self._has_pair = True
-
     @contextlib.asynccontextmanager
     async def guest(self, variables: Mapping[str, str] = NOTHING, *, ignore_term: bool = True, fresh: bool = True) -> AsyncIterator[Guest]:
-        """The guest, started, with `variables` over its own; an empty value leaves one out. `fresh`: on a new node."""
-        await self.have_pair()
+        """The guest, started, with `variables` over its own; an empty value leaves one out. `fresh`: on a new node. Raises NotHere."""
+        await self.needs.guests()
+        await self.needs.pair()
         if fresh:
-            await self.vmm.destroy(GUEST)
+            await self.needs.fresh_node()
         guest = self._start(variables, ignore_term=ignore_term)
         try:
             yield guest
@@ -205,7 +221,7 @@ class Bench:
             ours.callback(os.close, log)
             argv = (self.tools.path("bhyve"), "-k", conf, GUEST)
             keeper = spawn_keeper(argv, trace, alive=alive, log=log, consoles=(), env=self.tools.env(), ignore_term=ignore_term)
-        return Guest(directory, line, keeper, liveness)
+        return Guest(directory, line, keeper, liveness, self._patience)
 
     def _tree(self, variables: Mapping[str, str]) -> dict[str, str]:
         rom = str(selfguest.ROM)
@@ -215,17 +231,20 @@ class Bench:
 
     async def titled(self, guest: Guest) -> bool:
         """Whether ps shows the guest's name as its title, within a moment."""
-        with trio.move_on_after(ANSWER_S):
-            while True:
+        with trio.move_on_after(self._patience.seconds):
+            while await guest.end(_LOOK_S) is None:
                 seen = await self.processes.look_soon()
                 if has_title(seen.commands.get(guest.pid, ""), GUEST):
                     return True
-                await trio.sleep(0.05)
+            return False
+        self._patience.is_out()
         return False
 
-    async def clear(self) -> None:
-        """Take the selftest's node and directory away. Raises HostError."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+    async def clear(self) -> str:
+        """Take the selftest's node away. Raises HostError."""
         if GUEST in (await self.processes.look_soon()).guests:
             raise HostError(f"a bhyve of the guest {GUEST} still runs")
+        if self.needs.kept is not None and self.vmm.exists(GUEST):
+            raise HostError(self.needs.kept)
         await self.vmm.destroy(GUEST)
+        return "no process, no node"

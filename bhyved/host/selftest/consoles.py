@@ -54,7 +54,7 @@ def _unhurried(try_it: Callable[[Bench, float], Awaitable[str]]) -> Callable[[Be
     """
 
     async def tried(bench: Bench) -> str:
-        await bench.have_pair()
+        await bench.needs.pair()
         for pause_s in _PAUSES_S:
             with contextlib.suppress(Wrong):
                 return await try_it(bench, pause_s)
@@ -133,10 +133,10 @@ async def _lost_while_closed(bench: Bench, pause_s: float) -> str:
 
 CHECKS = {
     "consoles (nmdm)": (
-        Check("a freshly opened side echoes", _unhurried(_fresh_side_echoes)),
-        Check("a raw side does not", _unhurried(_raw_side_is_silent)),
-        Check("settings last, and CLOCAL hides hang-ups, while somebody holds a side", _unhurried(_settings_last_while_held)),
-        Check("without CLOCAL the end of the peer is a hang-up", _unhurried(_hangs_up_without_clocal)),
-        Check("what is written while the other side is closed is lost", _unhurried(_lost_while_closed)),
+        Check("4.4", "a freshly opened side echoes", _unhurried(_fresh_side_echoes)),
+        Check("4.4", "a raw side does not", _unhurried(_raw_side_is_silent)),
+        Check("4.4", "settings last, and CLOCAL hides hang-ups, while somebody holds a side", _unhurried(_settings_last_while_held)),
+        Check("4.4", "without CLOCAL the end of the peer is a hang-up", _unhurried(_hangs_up_without_clocal)),
+        Check("4.4", "what is written while the other side is closed is lost", _unhurried(_lost_while_closed)),
     )
 }

@@ -3,8 +3,10 @@
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import trio
 
@@ -14,18 +16,28 @@ from bhyved.core.selfcheck import GUEST, Found, Verdict
 from bhyved.core.spec import Paths
 from bhyved.host.durable import why
 from bhyved.host.selftest import consoles, guests, processes, taps
-from bhyved.host.selftest.bench import Bench, Check, NotHere, Wrong
+from bhyved.host.selftest.bench import Bench, Check, Wrong
+from bhyved.host.selftest.needs import NotHere
 from bhyved.host.toolbox import Tools
 
 CHECKS: dict[str, tuple[Check, ...]] = processes.CHECKS | consoles.CHECKS | taps.CHECKS | guests.CHECKS
 LIMIT_S = 20.0  # a check; the slowest takes a second
-_VERSIONS = (("kern.osrelease", "release"), ("hw.machine_arch", "machine"), ("hw.model", "processor"))
+_LEAVES_NOTHING = Check("1.10", "nothing of the selftest is left", Bench.clear)
+_FACTS = (
+    ("kernel", ("sysctl", "-n", "kern.osrelease")),
+    ("userland", ("freebsd-version", "-u")),
+    ("machine", ("sysctl", "-n", "hw.machine_arch")),
+    ("processor", ("sysctl", "-n", "hw.model")),
+    ("guest of", ("sysctl", "-n", "kern.vm_guest")),
+    ("jailed", ("sysctl", "-n", "security.jail.jailed")),
+)
 
 
 def run(paths: Paths, tell: Callable[[Found], None]) -> tuple[dict[str, str], list[Found]]:
     """What the host is, and what was found; `tell` hears of each check when it is done. Raises HostError where nothing can be tried."""
     tools = Tools(bin=tuple(map(str, paths.bin)))
-    return trio.run(_run, Bench(paths, tools), tell)
+    with tempfile.TemporaryDirectory(prefix="bhyved-selftest-", ignore_cleanup_errors=True) as directory:
+        return trio.run(_run, Bench(paths, tools, directory), tell)
 
 
 async def _run(bench: Bench, tell: Callable[[Found], None]) -> tuple[dict[str, str], list[Found]]:
@@ -38,9 +50,12 @@ async def _run(bench: Bench, tell: Callable[[Found], None]) -> tuple[dict[str, s
             for check in checks:
                 found.append(await _tried(bench, about, check))
                 tell(found[-1])
-    finally:
+        found.append(await _tried(bench, "afterwards", _LEAVES_NOTHING))
+        tell(found[-1])
+    except BaseException:
         with trio.CancelScope(shield=True):
             await bench.clear()
+        raise
     return host, found
 
 
@@ -49,7 +64,7 @@ async def _tried(bench: Bench, about: str, check: Check) -> Found:
 
     def so(verdict: Verdict, saw: str) -> Found:
         one_line = " ".join("".join(c if c.isprintable() else " " for c in saw).split())
-        return Found(title=check.title, about=about, verdict=verdict, saw=one_line, seconds=time.monotonic() - began)
+        return Found(section=check.section, title=check.title, about=about, verdict=verdict, saw=one_line, seconds=time.monotonic() - began)
 
     try:
         with trio.fail_after(LIMIT_S):
@@ -65,8 +80,12 @@ async def _tried(bench: Bench, about: str, check: Check) -> Found:
 
 
 async def _host(bench: Bench) -> dict[str, str]:
-    facts = {"bhyved": bhyved.__version__, "python": platform.python_version(), "trio": trio.__version__}
-    for name, word in _VERSIONS:
-        result = await bench.tool("sysctl", "-n", name)
-        facts[word] = result.text.strip() or "unknown"
+    facts = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "bhyved": bhyved.__version__}
+    facts |= {"python": platform.python_version(), "trio": trio.__version__}
+    for word, command in _FACTS:
+        try:
+            said = (await bench.tool(*command)).text.strip()
+        except HostError:
+            said = ""
+        facts[word] = said or "unknown"
     return facts | {"system": f"{sys.platform}, uid {os.geteuid()}"}

@@ -8,7 +8,8 @@ import trio
 
 from bhyved.core.ifconfig import Interface, parse_ifconfig
 from bhyved.core.selfcheck import GUEST, TAP
-from bhyved.host.selftest.bench import Bench, Check, NotHere, Wrong
+from bhyved.host.selftest.bench import Bench, Check, Wrong
+from bhyved.host.selftest.needs import NotHere
 
 
 async def _look(bench: Bench) -> Interface | None:
@@ -21,7 +22,7 @@ async def _own_tap(bench: Bench) -> AsyncIterator[None]:
     """The selftest's tap may be made in here; it is gone afterwards. Raises NotHere when somebody else has one of that name."""
     there = await _look(bench)
     if there is not None and there.description != GUEST:
-        raise NotHere(f"there is an interface {TAP}")
+        raise NotHere(f"there is an interface {TAP} of somebody else's: destroy or rename it")
     if there is not None:
         await bench.tool("ifconfig", TAP, "destroy")
     try:
@@ -35,7 +36,10 @@ async def _own_tap(bench: Bench) -> AsyncIterator[None]:
 async def _create(bench: Bench) -> None:
     made = await bench.tool("ifconfig", TAP, "create")
     if made.status != 0:
-        raise Wrong(f"`ifconfig {TAP} create` failed: {made.stderr.decode(errors='replace').strip()}")
+        said = made.stderr.decode(errors="replace").strip()
+        if "not permitted" in said:
+            raise NotHere(f"{said}: in a jail that takes vnet; run this on the host")
+        raise Wrong(f"`ifconfig {TAP} create` failed: {said}")
 
 
 async def _twice(bench: Bench) -> str:
@@ -79,9 +83,9 @@ async def _looked_up(bench: Bench) -> str:
 
 CHECKS = {
     "tap interfaces": (
-        Check("a tap is made once", _twice),
-        Check("create with more words takes an existing tap over", _taken_over),
-        Check("a tap keeps its description and group", _signed),
-        Check("a look at /dev/tapN", _looked_up),
+        Check("5.3", "a tap is made once", _twice),
+        Check("5.3", "create with more words takes an existing tap over", _taken_over),
+        Check("5.3", "a tap keeps its description and group", _signed),
+        Check("5.3", "a look at /dev/tapN", _looked_up),
     )
 }
