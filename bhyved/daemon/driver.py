@@ -86,6 +86,10 @@ class VmDriver:
         """Return when what is kept of the guest is on disk, or has refused to go there."""
         await self._standing.saving.done()
 
+    async def hooks_done(self) -> None:
+        """Return when the operator's commands have ended, or their time has."""
+        await self._standing.hooks_done()
+
     @property
     def is_over(self) -> bool:
         """Nothing of the guest runs, or ever will let itself be ended; and that is known."""
@@ -280,9 +284,9 @@ class VmDriver:
         if life.phase is not was:
             self._turns.stir()
             if life.phase is Phase.HELD:
-                self._start(standing.hook, "held", self.status)
+                standing.hook_soon(self._start, "held")
             elif was is Phase.CLEANING and life.phase is Phase.DOWN:
-                self._start(standing.hook, "post-stop", self.status)
+                standing.hook_soon(self._start, "post-stop")
 
     async def _look_first(self) -> None:
         """Look at the title, then do what was wished meanwhile."""
@@ -316,7 +320,7 @@ class VmDriver:
         self.submit(lifecycle.Ended(end, uptime_s))
         standing.chronicle.run_ended(run, end, outcome, last, uptime_s, life.decision)
         if end.kind in policy.CRASHES and not asked:
-            self._start(standing.hook, "crash", self.status)
+            standing.hook_soon(self._start, "crash")
 
 
 def _is_auto(event: lifecycle.Start | lifecycle.Restart) -> bool:

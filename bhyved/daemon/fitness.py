@@ -40,7 +40,7 @@ class Fitness:
             self._start(self._deeds.spent, run)
         if not run.adopted:
             of.record = tally.started(of.record, of.around.host.monotonic() - run.began)
-            self._start(of.hook, "post-start", of.status)
+            of.hook_soon(self._start, "post-start")
         if of.spec.order.ready is None:
             self._ready(run)
         else:
@@ -97,7 +97,7 @@ class Fitness:
             of.record = msgspec.structs.replace(of.record, ready_run=run.id)
             of.keep()
             of.chronicle.tell("ready")
-            self._start(of.hook, "ready", of.status)
+            of.hook_soon(self._start, "ready")
         self.watch_health()
 
     async def _fell_ill(self, why: str) -> None:

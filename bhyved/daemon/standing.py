@@ -4,7 +4,10 @@ The state of one guest between two events. `daemon.driver` decides with it, `dae
 what runs; none of them keeps a second copy of anything here.
 """
 
+from collections.abc import Callable
+
 import msgspec
+import trio
 
 from bhyved.core import policy, reload
 from bhyved.core.console import consoles_of
@@ -36,6 +39,7 @@ class Standing:
         self.since, self.since_at = around.host.monotonic(), around.host.utc()
         self.waiting_for, self.roomless = "", False  # what the turnstile holds it back for, and whether that is memory
         self.ill = ""
+        self._hooks, self._hook_ended = 0, trio.Event()
         self.suspended = self.machine.suspended()
         self.chronicle = Chronicle(spec.name, around)
         self.saving = Saving(around.vault, spec.name, self.chronicle.tell)
@@ -139,3 +143,21 @@ class Standing:
     async def hook(self, moment: str, status: VmStatus) -> None:
         """Run the operator's commands for a moment of the guest's life."""
         await self.around.hooks.run(moment, self.spec.hooks, status)
+
+    def hook_soon(self, start: Callable[..., None], moment: str) -> None:
+        """The same as a task of its own. Nobody waits for it but whoever forgets the guest."""
+        self._hooks += 1
+        start(self._counted_hook, moment, self.status)
+
+    async def _counted_hook(self, moment: str, status: VmStatus) -> None:
+        try:
+            await self.hook(moment, status)
+        finally:
+            self._hooks -= 1
+            self._hook_ended.set()
+            self._hook_ended = trio.Event()
+
+    async def hooks_done(self) -> None:
+        """Return when no such hook runs any more: each has a time limit."""
+        while self._hooks:
+            await self._hook_ended.wait()

@@ -17,7 +17,7 @@ class Stopping:
     def __init__(self, drivers: Mapping[str, VmDriver], board: Board, clock: Callable[[], float], *, by: str, end_at: float | None) -> None:
         self._drivers, self._board, self._clock = drivers, board, clock
         self._by, self._end_at = by, end_at
-        self._force = False
+        self._force = self._called_off = False
         self._told: set[str] = set()
         self._over = trio.Event()
         for driver in drivers.values():
@@ -30,13 +30,17 @@ class Stopping:
             if not driver.is_over:
                 driver.submit(Shutdown(by=self._by, force=True))
 
+    def call_off(self) -> None:
+        """It is taken back: nobody else is asked to stop. A flag, since a task that is woken already runs on before it is cancelled."""
+        self._called_off = True
+
     async def done(self) -> None:
         """Return when no guest runs any more, but those that the kernel will not let go."""
         await self._over.wait()
 
     async def run(self) -> None:
         """See it through."""
-        while True:
+        while not self._called_off:
             generation = self._board.generation
             # A driver that has met a bug does nothing more: its guest is left to the rc script, which presses without it.
             running = frozenset(name for name, driver in self._drivers.items() if not (driver.is_over or driver.broken))

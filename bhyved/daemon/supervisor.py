@@ -61,7 +61,7 @@ class Supervisor:
         self._turnstile = Turnstile(around.board, around.host.monotonic, self._needs, _pace(around.spec))
         self._stopping: Stopping | None = None
         self._draining = Draining(around.drain_file, around.events, self.utc, began=self._drained, over=self._undrained)
-        self._drain_scope = trio.CancelScope()  # of the stop that a drain has begun
+        self._drain_stop: Stopping | None = None  # that a drain has begun
         self._nursery: trio.Nursery | None = None
         self._reloading = trio.Lock()
 
@@ -168,12 +168,12 @@ class Supervisor:
     def _drained(self, drain: Drain) -> None:
         if not self.closing:
             assert self._nursery is not None
-            self._drain_scope = trio.CancelScope()
-            stopping = Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None)
-            self._nursery.start_soon(_within, self._drain_scope, stopping)
+            self._drain_stop = Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None)
+            self._nursery.start_soon(self._drain_stop.run)
 
     def _undrained(self) -> None:
-        self._drain_scope.cancel()  # else a guest whose turn to stop has not come would be stopped whenever those before it are down
+        if self._drain_stop is not None:  # a guest whose turn to stop has not come must not be stopped whenever those before it are down
+            self._drain_stop.call_off()
         if not self.closing:
             for driver in self._drivers.values():
                 driver.open_again("the end of the drain")
@@ -237,6 +237,17 @@ class Supervisor:
             driver.fail(error)
             self._scopes[name].cancel()
             return Answer(False, "internal-error", driver.broken)
+
+    def bar(self, name: str, why: str) -> None:
+        """Let this guest not start, whoever asks, until `unbar`: it waits, and says for what."""
+        self._turnstile.bar(name, why)
+
+    def unbar(self, name: str) -> None:
+        self._turnstile.unbar(name)
+
+    async def kept(self, name: str) -> None:
+        """Return when what is to outlive the daemon of this guest is on disk, or has refused to go there. Raises KeyError."""
+        await self._drivers[name].saved()
 
     def _drive_again(self, name: str) -> VmDriver:
         """A person wants something of a guest whose driver met a bug: a fresh one takes its run up."""
@@ -330,16 +341,16 @@ class Supervisor:
         assert self._nursery is not None
         driver = self._drivers[name]
         driver.orphan(ORPHANED)
-        if driver.is_over:
-            self._nursery.start_soon(self._forget, name)
-        elif prune:
+        if prune and not driver.is_over:
             driver.submit(Stop(by=f"{by}: its file has gone"))
+        if prune or driver.is_over:
             self._nursery.start_soon(self._forget_when_over, name)
 
     async def _forget_when_over(self, name: str) -> None:
         driver = self._drivers[name]
         while self._drivers.get(name) is driver and driver.orphaned and not driver.is_over:
             await self._around.board.wait_newer(self._around.board.generation)
+        await driver.hooks_done()  # which would be cut short with their driver
         if self._drivers.get(name) is driver and driver.orphaned:
             await self._forget(name)
 
@@ -371,12 +382,6 @@ class Supervisor:
         await self._draining.saved()
         for driver in list(self._drivers.values()):
             await driver.saved()
-
-
-async def _within(scope: trio.CancelScope, stopping: Stopping) -> None:
-    with scope:
-        await trio.lowlevel.checkpoint()  # it may have been taken back already
-        await stopping.run()
 
 
 class _Once:

@@ -210,7 +210,10 @@ class FakeHost:
         self.boot = boot
         self.machines: dict[str, FakeMachine] = {}
         self.ran: list[tuple[tuple[str, ...], bytes]] = []
+        self.completed: list[tuple[str, ...]] = []
         self.command_status: int | None = 0
+        self.commands_end = trio.Event()
+        self.commands_end.set()  # a test that puts an unset one here has commands take their time
         self.jumped_s = 0.0  # by how much somebody has set the wall clock
         self.has = HostMemory()
         self.absent: set[str] = set()  # needs
@@ -258,6 +261,8 @@ class FakeHost:
     async def run(self, argv: Sequence[str], *, limit_s: float, input: bytes = b"", env: Mapping[str, str] = {}, run_as: str = "") -> Ran:
         self.ran.append((tuple(argv), input))
         await trio.lowlevel.checkpoint()
+        await self.commands_end.wait()
+        self.completed.append(tuple(argv))
         return Ran(status=self.command_status)
 
 

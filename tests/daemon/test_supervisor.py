@@ -218,3 +218,44 @@ async def test_a_reload_puts_in_force_what_can_be_and_no_more(autojump_clock: tr
         assert it.guests.daemon_spec.paths == FAST.paths
         assert (it.guests.daemon_spec.start_parallel, it.guests.daemon_spec.log.level) == (7, "debug")
         assert it.around.hooks.ours.crash == ("/bin/page-me",)
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["stopped by it", "stopped just before"])
+async def test_a_guest_is_forgotten_when_its_hooks_have_ended(autojump_clock: trio.abc.Clock, runs: bool) -> None:
+    """The commands after its stop release what it had of the host, a lease or a volume: they are not cut short."""
+    async with lab(guest(hooks=Hooks(post_stop=("/bin/release",))), daemon=FAST) as it:
+        it.host.commands_end = trio.Event()
+        it.start()
+        await it.phase(Phase.UP)
+        if not runs:
+            it.stop()
+            await it.phase(Phase.DOWN)
+        it.files.loaded = Loaded(daemon=FAST, vms={})
+        await it.guests.reload(plan_only=False, prune=True, by="alice")
+        await trio.sleep(10)
+        assert it.guests.names() == ["web1"]
+        it.host.commands_end.set()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert it.guests.names() == []
+        assert it.host.completed == [("/bin/release",)]
+        assert [event.event for event in it.journal.events][-2:] == ["hook", "forgotten"]
+
+
+async def test_a_file_that_comes_back_while_its_hooks_run_keeps_its_guest(autojump_clock: trio.abc.Clock) -> None:
+    """It is the same guest, not a new one."""
+    spec = guest(hooks=Hooks(post_stop=("/bin/release",)))
+    async with lab(spec, daemon=FAST) as it:
+        it.host.commands_end = trio.Event()
+        it.start()
+        await it.phase(Phase.UP)
+        for vms in ({}, {"web1": spec}):
+            it.files.loaded = Loaded(daemon=FAST, vms=vms)
+            await it.guests.reload(plan_only=False, prune=True, by="alice")
+            await trio.testing.wait_all_tasks_blocked()
+        it.host.commands_end.set()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert it.status().phase is Phase.DOWN
+        assert not it.status().orphaned
+        assert "forgotten" not in [event.event for event in it.journal.events]
