@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bhyved.core import advice, agenda, hostend
+from bhyved.core import advice, agenda, hostend, room
 from bhyved.core.assigned import Target
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
@@ -29,7 +29,7 @@ from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK
 from bhyved.ctl.files import read_files
 from bhyved.host import backing, hostlock
-from bhyved.host.facts import read_facts
+from bhyved.host.facts import MEMORY_VARIABLES, parse_memory, read_facts
 from bhyved.host.ledger import DiskUse
 from bhyved.host.toolbox import Tools
 
@@ -96,8 +96,9 @@ class _Visit:
         self._target: Target | None = None
 
     def all(self) -> list[Finding]:
-        checks = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
-        return [finding for check in (*checks, self._needs, self._listener) for finding in check()]
+        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
+        checks = (*host, self._taps, self._vnc, self._needs, self._listener)
+        return [finding for check in checks for finding in check()]
 
     def _number(self, name: str) -> int | None:
         try:
@@ -156,22 +157,32 @@ class _Visit:
         return float(text) if text.isdigit() else None
 
     def _memory(self) -> Iterator[Finding]:
-        physical = self._number("hw.physmem")
+        host = self._host_memory()
+        has = room.room_of(self._spec, host)
         starting = [spec for spec in self._vms.values() if spec.autostart]
         wanted = sum(int(spec.memory) for spec in starting)
-        if physical is None:
+        if host.total_bytes is None:
             yield warn("memory", "the host does not say how much it has")
-        elif wanted > physical:
-            text = f"guests with autostart want {_size(wanted)}, the host has {_size(physical)}: it will swap, or kill a guest"
+        elif wanted > host.total_bytes and has.overcommit:
+            text = f"guests with autostart want {_size(wanted)}, the host has {_size(host.total_bytes)}: it may swap, or kill a guest"
             yield warn("memory", text)
+        elif has.limit_bytes is not None and wanted > has.limit_bytes:
+            text = f"guests with autostart want {_size(wanted)}, the host has {_size(has.limit_bytes)} for guests: some of them will wait"
+            yield warn("memory", text, "vmctl plan --boot shows which")
         else:
-            yield ok("memory", f"guests with autostart want {_size(wanted)} of {_size(physical)}")
-        pages, page_bytes = self._number("vm.max_user_wired"), self._number("hw.pagesize") or 4096
+            yield ok("memory", f"guests with autostart want {_size(wanted)} of {_size(host.total_bytes)}")
         wired = sum(int(spec.memory) for spec in starting if spec.wired)
-        if pages is not None and wired > pages * page_bytes:
-            # bhyve fails with ENOMEM beyond it (contract 5.6).
-            text = f"wired guests want {_size(wired)}, the host lets {_size(pages * page_bytes)} be wired"
-            yield fail("wired memory", text, f"sysctl vm.max_user_wired={math.ceil(wired / page_bytes)}")
+        if host.wired_bytes is not None and wired > host.wired_bytes:
+            # bhyve fails with ENOMEM beyond it (contract 5.6), which is why they wait.
+            text = f"wired guests want {_size(wired)}, the host lets {_size(host.wired_bytes)} be wired: some of them will wait"
+            pages = math.ceil(wired / host.page_bytes)
+            yield fail("wired memory", text, f"sysctl vm.max_user_wired={pages}\nvmctl reload")
+
+    def _host_memory(self) -> room.HostMemory:
+        try:
+            return parse_memory(self._tools.ask(("sysctl", *MEMORY_VARIABLES), ok=None).text)
+        except HostError:
+            return room.HostMemory()
 
     def _guests(self) -> Iterator[Finding]:
         target = self._target or Target()
@@ -220,6 +231,38 @@ class _Visit:
                     f'sysrc cloned_interfaces+="{bridge}"\nservice netif cloneup',
                 )
 
+    def _taps(self) -> Iterator[Finding]:
+        """Contract 5.3. bhyved brings taps up itself, once, before bhyve opens them."""
+        with_taps = [name for name, spec in sorted(self._vms.items()) if any(card.wants_tap or card.tap for card in spec.network)]
+        if not with_taps:
+            return
+        for name, spec in sorted(self._vms.items()):
+            for card in spec.network:
+                if card.tap is not None and not self._interface(str(card.tap)):
+                    yield fail(f"tap {card.tap}", f"does not exist; wanted by {name}", f"ifconfig {card.tap} create")
+        if self._number("net.link.tap.up_on_open") == 0:
+            text = "net.link.tap.up_on_open is 0: a tap that somebody takes down under a guest stays down when the guest opens it again"
+            remedy = "sysctl net.link.tap.up_on_open=1\necho net.link.tap.up_on_open=1 >> /etc/sysctl.conf"
+            yield warn("taps", text, remedy)
+        if self._number("net.link.tap.user_open") == 1:
+            text = "net.link.tap.user_open is 1: accounts that may write /dev/tapN get at the guests' networks without root"
+            yield warn("taps", text, "sysctl net.link.tap.user_open=0")
+
+    def _vnc(self) -> Iterator[Finding]:
+        """Ports that a file names; two guests with one are a problem of the configuration."""
+        for name, spec in sorted(self._vms.items()):
+            listen = spec.graphics.listen if spec.graphics is not None else None
+            if listen is None or not listen.has_port or listen.startswith("unix:") or self._runs(name):
+                continue
+            why = _occupied(listen)
+            if why:
+                text = f"VNC cannot listen on {listen}: {why}; {name} would not start"
+                yield fail(f"vnc of {name}", text, "another port in graphics.listen, or none: bhyved takes a free one")
+
+    def _runs(self, name: str) -> bool:
+        """Or may do: its ledger is there, and then the port is its own."""
+        return os.path.exists(f"{self._spec.paths.run}/vm/{name}/run.toml")
+
     def _interface(self, name: str) -> bool:
         try:
             result = self._tools.ask(("ifconfig", name), ok=None)
@@ -252,20 +295,23 @@ class _Visit:
         listen = self._spec.metrics.listen
         if not listen or listen.startswith("unix:") or hostlock.holder(str(self._spec.paths.run)) is not None:
             return
-        address, port = split_endpoint(listen, least=0)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((address, port))
-            except OSError as error:
-                yield fail(
-                    "metrics",
-                    f"{listen} cannot be listened on: {(error.strerror or str(error)).lower()}",
-                    "set [metrics] listen to another port",
-                )
-            else:
-                yield ok("metrics", f"{listen} is free")
+        why = _occupied(listen)
+        if why:
+            yield fail("metrics", f"{listen} cannot be listened on: {why}", "set [metrics] listen to another port")
+        else:
+            yield ok("metrics", f"{listen} is free")
+
+
+def _occupied(listen: str) -> str:
+    """Why nobody can listen there, or ''."""
+    address, port = split_endpoint(listen, least=0)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+    return ""
 
 
 def _size(count: int) -> Size:

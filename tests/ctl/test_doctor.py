@@ -105,8 +105,48 @@ def test_memory(patient: Patient) -> None:
     patient.set(physmem=1 << 30)
     patient.guest("web", 'memory = "2G"\nwired = true\n')
 
-    assert "guests with autostart want 2G, the host has 1G" in patient.findings("warn")["memory"][0]
-    assert patient.findings("fail")["wired memory"][1] == f"sysctl vm.max_user_wired={(2 << 30) // 4096}"
+    text, remedy = patient.findings("warn")["memory"]
+    assert text == "guests with autostart want 2G, the host has 0K for guests: some of them will wait"
+    assert remedy == "vmctl plan --boot shows which"
+    assert patient.findings("fail")["wired memory"][1] == f"sysctl vm.max_user_wired={(2 << 30) // 4096}\nvmctl reload"
+
+
+def test_overcommitted_memory(patient: Patient) -> None:
+    """Nobody waits then: the host pays."""
+    patient.set(physmem=1 << 30)
+    patient.guest("web", 'memory = "2G"\n')
+    main = patient.root / "etc/bhyved.toml"
+    main.write_text("overcommit = true\n" + main.read_text())
+
+    assert patient.findings("warn")["memory"] == ("guests with autostart want 2G, the host has 1G: it may swap, or kill a guest", "")
+
+
+def test_taps(patient: Patient) -> None:
+    """What the kernel does with taps matters where guests have some; one of the operator's own must be there."""
+    patient.guest("web", '[[network]]\ntap = "tap7"\n')
+    text, remedy = patient.findings("warn")["taps"]
+    assert text.startswith("net.link.tap.up_on_open is 0")
+    assert remedy.splitlines()[0] == "sysctl net.link.tap.up_on_open=1"
+    assert patient.findings("fail")["tap tap7"] == ("does not exist; wanted by web", "ifconfig tap7 create")
+    patient.set(sysctl={"net.link.tap.up_on_open": 1, "net.link.tap.user_open": 1})
+    assert patient.findings("warn")["taps"][0].startswith("net.link.tap.user_open is 1")
+    patient.guest("web", "")
+    assert "taps" not in patient.findings()
+
+
+def test_a_vnc_port_that_another_program_has(patient: Patient) -> None:
+    """It would keep the guest from starting; while the guest runs, the port is its own."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        patient.guest("web", f'[graphics]\nlisten = "127.0.0.1:{port}"\n')
+        text, remedy = patient.findings("fail")["vnc of web"]
+        assert text == f"VNC cannot listen on 127.0.0.1:{port}: address already in use; web would not start"
+        assert remedy.startswith("another port in graphics.listen")
+        (patient.root / "run/vm/web").mkdir(parents=True)
+        (patient.root / "run/vm/web/run.toml").touch()
+        assert "vnc of web" not in patient.findings()
 
 
 def test_a_port_that_is_taken(patient: Patient) -> None:
