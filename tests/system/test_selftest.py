@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bhyved.cli.daemon import USAGE, main
 from bhyved.core.selfcheck import GUEST, TAP
 from bhyved.lab.qemu_machine import QEMU
 from tests.system.labkit import LabHost, running
@@ -141,3 +142,12 @@ def test_a_foreign_tap_is_left_alone(lab: LabHost, tmp_path: Path) -> None:
     assert f"skipped 5.3    a tap is made once: there is an interface {TAP}" in ran.stdout
     shown = subprocess.run([lab.root / "bin/ifconfig", TAP], capture_output=True, text=True, check=True).stdout
     assert "description: mine" in shown
+
+
+def test_json_is_for_the_selftest(capsys: pytest.CaptureFixture[str]) -> None:
+    """No other command prints an object, and none pretends to."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "--json"])
+
+    assert ended.value.code == USAGE
+    assert "--json is for selftest" in capsys.readouterr().err
