@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bhyved.core import order, room
+from bhyved.core import needs, order, room
 from bhyved.core.ladder import needed_s
 from bhyved.core.room import Room
 from bhyved.core.spec import Ready, VmSpec
@@ -48,6 +48,7 @@ def boot(specs: Mapping[str, VmSpec], pace: Pace, memory: Room = Room()) -> Agen
         waits += [
             f"{first}, which does not start by itself" for first in after if first not in starting and first in specs[name].order.requires
         ]
+        waits += [f"the {kind} {what}" for kind, what in map(needs.split, specs[name].order.needs)]
         text = f"{name} after {'; '.join(waits)}" if waits else name
         lacking = waiting.get(name, "")
         steps.append(Step(name=name, after=after, waits=lacking, text=f"{text}: has to wait, {lacking}" if lacking else text))

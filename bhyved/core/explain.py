@@ -90,7 +90,8 @@ def _down(case: Case) -> _Said:
         return _suspended(case, status.suspended)
     said = [_with_reason(f"{case.name} has been down for {case.phase_for}", status.reason)]
     if status.desired is Desired.UP and case.drain is not None:
-        said.append("it comes up again when the drain is over")
+        is_held = status.hold is not None
+        said.append("it stays down when the drain is over: it is held" if is_held else "it comes up again when the drain is over")
     elif status.desired is Desired.UP and case.closing:
         said.append("bhyved is stopping its guests: it comes up again when bhyved starts")
     elif status.desired is Desired.UP:
@@ -99,6 +100,8 @@ def _down(case: Case) -> _Said:
         said.append("it stays down until somebody starts it, or until the host boots again: autostart is on")
     else:
         said.append("nothing starts it by itself: autostart is off")
+    if case.drain is not None:
+        return said, "vmctl drain --off ends the drain: until then no guest is started"
     return said, _last_hint(case) or f"vmctl start {case.name}"
 
 
@@ -268,7 +271,8 @@ def _remarks(case: Case) -> Iterator[str]:
     if status.ill:
         yield f"its health probes take it as ill: {status.ill}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
-        yield _with_reason(f"the host is drained by {case.drain.by}, no guest is started", case.drain.reason)
+        until = "" if case.drain.until_at is None else f" until {case.drain.until_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield _with_reason(f"the host is drained by {case.drain.by}{until}, no guest is started", case.drain.reason)
     pending = tuple(change for change in case.changes if change.effect is not Effect.LIVE)
     if case.spec is None:
         yield "its file has gone: it goes on as it is"

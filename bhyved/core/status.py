@@ -233,6 +233,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     suspended: Suspension | None
     waiting_for: str
     ill: str
+    orphaned: bool
 
 
 def row(status: VmStatus, now: float) -> Row:
@@ -265,6 +266,7 @@ def row(status: VmStatus, now: float) -> Row:
         suspended=status.suspended,
         waiting_for=status.waiting_for,
         ill=status.ill,
+        orphaned=status.orphaned,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bhyved.ctl.amounts import one_line, size, span
+from bhyved.ctl.amounts import moment, one_line, size, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
 from bhyved.ctl.columns import phase_colour, table
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _HEADS = ("NAME", "PHASE", "UPTIME", "RESTARTS", "CPUS", "MEMORY", "REASON")
 _RIGHT = frozenset({2, 3, 4, 5})
+_GOING_ON = frozenset({"preparing", "loading", "starting", "up", "stopping", "killing", "cleaning"})
 
 
 def show_list(asked: Asked) -> int:
@@ -50,7 +51,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def remark(row: dict[str, Any]) -> str:
     """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
     hold = row["hold"]
-    if row["phase"] == "up" and hold is None and not row["config_changed"] and not row["ill"]:
+    if row["phase"] == "up" and hold is None and not (row["config_changed"] or row["ill"] or row["orphaned"]):
         return ""
     words = [f"ill: {row['ill']}" if row["ill"] else ""]
     if row["phase"] != "up":
@@ -59,8 +60,14 @@ def remark(row: dict[str, Any]) -> str:
             words.append(f"next start in {span(row['next_start_in_s'])}")
         if row["attempts"] not in row["reason"]:
             words.append(row["attempts"])
-    if hold is not None and row["phase"] != "held":  # there, the reason says it
-        words.append(f"held by {hold['by']}" + (f": {hold['reason']}" if hold["reason"] else ""))
+    if hold is not None:
+        until = f"until {moment(hold['until-at'])} UTC" if hold["until-at"] else ""
+        if row["phase"] == "held":  # there, the reason says the rest
+            words.append(until)
+        else:
+            words.append(" ".join(filter(None, (f"held by {hold['by']}", until))) + (f": {hold['reason']}" if hold["reason"] else ""))
+    if row["orphaned"] and row["phase"] in _GOING_ON:  # of others the reason says it
+        words.append("orphaned-config: its file has gone")
     if row["config_changed"]:
         words.append("configuration changed")
     return one_line("; ".join(filter(None, words)))

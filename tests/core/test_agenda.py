@@ -26,7 +26,7 @@ def test_a_boot_is_the_order_of_the_autostart_guests():
     ready = Ready(console="login:", timeout=Duration(30))
     plan = agenda.boot(
         among(
-            guest("web1", order=Order(after=("db1",), requires=("nfs1",))),
+            guest("web1", order=Order(after=("db1",), requires=("nfs1",), needs=("pool:tank",))),
             guest("db1", order=Order(ready=ready)),
             guest("nfs1", autostart=False),
         ),
@@ -36,7 +36,7 @@ def test_a_boot_is_the_order_of_the_autostart_guests():
     assert plan.text.splitlines() == [
         "2 guests start, 2 at a time, 2s apart",
         "  1. db1",
-        "  2. web1 after db1, when it is ready or after 30s; nfs1, which does not start by itself",
+        "  2. web1 after db1, when it is ready or after 30s; nfs1, which does not start by itself; the pool tank",
     ]
     assert plan.steps[1].after == ("db1", "nfs1")
     assert plan.fits

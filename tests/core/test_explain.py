@@ -112,6 +112,26 @@ def test_down_for_a_while_only():
         "it comes up again when the drain is over",
         "the host is drained by bob, no guest is started: new kernel",
     ]
+    assert why(status("down"), drain=drain)[1].startswith("vmctl drain --off")
+
+
+def test_a_drain_with_an_end_and_a_hold():
+    """Until when, and that a guest that is held does not come back with the others."""
+    drain = Drain(by="bob", since_at=NOON, until_at=NOON)
+    hold = Hold(by="alice", since_at=NOON)
+    said = why(status("down", hold=hold), drain=drain)[0]
+
+    assert "it stays down when the drain is over: it is held" in said
+    assert said[-1] == f"the host is drained by bob until {NOON:%Y-%m-%d %H:%M:%S} UTC, no guest is started"
+
+
+def test_waiting_for_memory():
+    """What would help, and that a person does not have to wait."""
+    waits = "waiting for memory: needs 8G; 3G of 15G are left beside db1 (12G)"
+    said, hint = why(status("waiting", waiting_for=waits, roomless=True))
+
+    assert said[1:] == [waits, "it starts by itself when there is room for it; guests that need less may pass it"]
+    assert hint == "vmctl stop a guest that can do without, or vmctl start web1 to start it all the same"
 
 
 def test_waiting_says_for_whom_and_why_that_one_is_not_there():

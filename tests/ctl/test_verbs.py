@@ -28,8 +28,9 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         row("database", phase="backoff", reason="triple fault", uptime_s=None, next_start_in_s=38.2, attempts="crash 4 of 5"),
         row(
             "a",
-            hold={"by": "alice", "reason": "disk check", "since-at": "", "until-at": None},
+            hold={"by": "alice", "reason": "disk check", "since-at": "", "until-at": "2026-11-25T18:00:00Z"},
             config_changed=True,
+            orphaned=True,
             memory_bytes=1536 << 20,
         ),
         row("sick", ill="no answer three times"),
@@ -43,7 +44,8 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         "NAME      PHASE     UPTIME  RESTARTS  CPUS  MEMORY  REASON",
         "web1      up          2h1m         3     2      2G",
         "database  backoff        -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
-        "a         up          2h1m         3     2    1.5G  held by alice: disk check; configuration changed",
+        "a         up          2h1m         3     2    1.5G  held by alice until 2026-11-25 18:00:00 UTC: disk check; "
+        "orphaned-config: its file has gone; configuration changed",
         "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
         "big       waiting        -         3     2      2G  waiting for memory: needs 8G",
     ]
