@@ -174,6 +174,11 @@ _REFUSED = {
 }
 
 
+def refusal(variable: str) -> str:
+    """Why a variable of bhyve's cannot stand in `[bhyve] options`; empty when it can."""
+    return _REFUSED.get(variable, "")
+
+
 class BhyveOptions(Table, frozen=True, kw_only=True):
     """`[bhyve]`: what only bhyve knows; `options` are variables of bhyve_config(5), passed as they are."""
 
@@ -186,8 +191,8 @@ class BhyveOptions(Table, frozen=True, kw_only=True):
             where = f'options."{key}"'
             if not _OPTION.fullmatch(key):
                 yield where, "must be names joined by dots, without blanks, such as x86.strictmsr"
-            elif key in _REFUSED:
-                yield where, _REFUSED[key]
+            elif why := refusal(key):
+                yield where, why
             try:
                 Text.parse(value)
             except ValueError as err:

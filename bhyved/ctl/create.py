@@ -7,21 +7,19 @@ guest whose file is there has its disk.
 from __future__ import annotations
 
 import os
-import sys
 
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
-from bhyved.ctl.connection import CONFIG, FAILED, OK, USAGE, Failure
+from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
+from bhyved.ctl.newguest import Files, toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from bhyved.core.devices import Disk
-    from bhyved.core.lastgood import Settled
-    from bhyved.core.spec import Paths, VmSpec
+    from bhyved.core.spec import Paths
 
-_VM_D, _SUFFIX = "vm.d", ".toml"
 ZFS_LIMIT_S = 60.0  # a busy pool takes its time for a transaction
 ZVOL_LIMIT_S = 10.0  # the device comes a moment after the command has ended (contract 5.7)
 _LOOK_S = 0.02
@@ -30,30 +28,14 @@ _LOOK_S = 0.02
 def create(asked: Asked) -> int:
     if len(asked.names) != 1:
         raise Failure(USAGE, "create: it takes the name of one guest (vmctl create --help)")
-    from bhyved.core.values import name_problem
-    from bhyved.host import configfiles, durable
-
     name = asked.names[0]
-    if why := name_problem(name):
-        raise Failure(USAGE, f"create: {name!r}: {why}")
-    main = os.path.abspath(asked.text("config") or configfiles.MAIN)
-    settled = configfiles.read(main)
-    if settled.loaded.daemon is None:
-        raise Failure(CONFIG, "the main file cannot be used", lines=tuple(str(problem) for problem in settled.loaded.problems))
-    paths = settled.loaded.daemon.paths
-    file = f"{paths.vm_dir or os.path.join(os.path.dirname(main), _VM_D)}/{name}{_SUFFIX}"
-    if os.path.lexists(file):
-        raise Failure(FAILED, f"{file} exists already: edit it, or choose another name")
-    table = _table(asked, name, paths)
-    text = _text(table)
-    spec = _judged(settled, name, file, text)
-    made = [_made(disk, paths) for disk in spec.disk if disk.create is not None]
-    try:
-        durable.replace(file, text.encode(), 0o644)
-    except OSError as error:
-        kept = f"; made and kept: {', '.join(made)}" if made else ""
-        raise Failure(FAILED, f"{file} cannot be written: {durable.why(error)}{kept}") from None
-    return _told(asked, name, file, made, has_media=any(drive.when == "install" for drive in spec.cdrom))
+    files = Files(asked)
+    guest = files.place(name)
+    text = toml(_table(asked, name, files.paths))
+    spec = guest.judged(text)
+    made = [_made(disk, files.paths) for disk in spec.disk if disk.create is not None]
+    guest.write(text, otherwise=f"; made and kept: {', '.join(made)}" if made else "")
+    return _told(asked, name, guest.file, made, has_media=any(drive.when == "install" for drive in spec.cdrom))
 
 
 def _told(asked: Asked, name: str, file: str, made: list[str], *, has_media: bool) -> int:
@@ -65,12 +47,6 @@ def _told(asked: Asked, name: str, file: str, made: list[str], *, has_media: boo
         print(f"{path}: made")
     print("next: " + "; ".join(following))
     return OK
-
-
-def _text(table: dict[str, Any]) -> str:
-    import tomli_w
-
-    return tomli_w.dumps(table)
 
 
 def _table(asked: Asked, name: str, paths: Paths) -> dict[str, Any]:
@@ -116,24 +92,6 @@ def _disk(text: str, name: str, paths: Paths) -> dict[str, Any]:
     if _is_there(path, paths):
         raise Failure(FAILED, f"create: the disk {path} exists already; without a size, --disk {path}, it is used as it is")
     return {"path": path, "create": {"size": size}}
-
-
-def _judged(settled: Settled, name: str, file: str, text: str) -> VmSpec:
-    """The guest, if all files together would be accepted with it. Raises Failure."""
-    from bhyved.core.config import Source, load
-
-    files = settled.files
-    loaded = load(files.main, {**files.guests, name: Source(file, text)}, files.templates)
-    old = {str(problem) for problem in settled.loaded.problems}
-    problems = [str(problem) for problem in loaded.problems if name in problem.vms or str(problem) not in old]
-    if problems or name not in loaded.vms:
-        raise Failure(CONFIG, "nothing has been made", lines=tuple(problems))
-    for problem in settled.loaded.problems:
-        print(f"warning: `vmctl reload` will refuse this: {problem}", file=sys.stderr)
-    for warning in loaded.warnings:
-        if name in warning.vms:
-            print(f"warning: {warning}", file=sys.stderr)
-    return loaded.vms[name]
 
 
 def _made(disk: Disk, paths: Paths) -> str:

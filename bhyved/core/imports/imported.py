@@ -1,0 +1,42 @@
+"""The result of every reader."""
+
+from typing import Any
+
+import msgspec
+
+from bhyved.core.units import Size
+
+_MEGABYTES_BELOW = 1 << 20  # a bare number below it: contract 1.5
+
+
+class ForeignError(ValueError):
+    """There is no guest in the text, or not all of one; the sentence is for the operator."""
+
+
+class Imported(msgspec.Struct):
+    """One guest: its name there (or ''), the table of a vm.d file, and what its owner should know, a sentence each."""
+
+    name: str
+    table: dict[str, Any]
+    notes: list[str]
+
+
+def memory(text: str) -> str:
+    """A size as bhyve's -m reads it, as a size of ours. Raises ForeignError."""
+    words = text.strip().upper().removesuffix("B")
+    try:
+        if words.isdecimal():
+            return str(Size(int(words) << 20 if int(words) < _MEGABYTES_BELOW else int(words)))
+        return str(Size.parse(words))
+    except ValueError:
+        raise ForeignError(f'{text!r} is no size of memory: it should be such as "2G"') from None
+
+
+def topology(count: int, sockets: int | None, cores: int, threads: int) -> int | dict[str, int]:
+    """`cpus` of a file: a bare number is so many sockets, as bhyve counts it (contract 1.5). Raises ForeignError."""
+    sockets = sockets or (count if cores * threads == 1 else 0)
+    if sockets * cores * threads != count:
+        raise ForeignError(f"{count} vCPUs are not {sockets} sockets with {cores} cores of {threads} threads")
+    if cores * threads == 1:
+        return count
+    return {"sockets": sockets, "cores": cores, "threads": threads}

@@ -1,0 +1,84 @@
+"""A file for a new guest: judged together with all others before it is written, and never over one that is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bhyved.ctl.arguments import Asked
+from bhyved.ctl.connection import CONFIG, FAILED, USAGE, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bhyved.core.spec import VmSpec
+
+_VM_D, _SUFFIX = "vm.d", ".toml"
+
+
+class Files:
+    """The configuration files as they are. Raises Failure when the main file cannot be used."""
+
+    def __init__(self, asked: Asked) -> None:
+        from bhyved.host import configfiles
+
+        main = os.path.abspath(asked.text("config") or configfiles.MAIN)
+        self.verb = asked.verb.name
+        self.settled = configfiles.read(main)
+        daemon = self.settled.loaded.daemon
+        if daemon is None:
+            raise Failure(CONFIG, "the main file cannot be used", lines=tuple(str(problem) for problem in self.settled.loaded.problems))
+        self.paths = daemon.paths
+        self.directory = str(daemon.paths.vm_dir or os.path.join(os.path.dirname(main), _VM_D))
+
+    def place(self, name: str) -> Place:
+        """Where the guest's file will be. Raises Failure when the name cannot be one, or is taken."""
+        from bhyved.core.values import name_problem
+
+        if why := name_problem(name):
+            raise Failure(USAGE, f"{self.verb}: {name!r}: {why}")
+        file = f"{self.directory}/{name}{_SUFFIX}"
+        if os.path.lexists(file):
+            raise Failure(FAILED, f"{file} exists already: edit it, or choose another name")
+        return Place(self, name, file)
+
+
+class Place:
+    """One guest that has no file yet."""
+
+    def __init__(self, files: Files, name: str, file: str) -> None:
+        self._files, self.name, self.file = files, name, file
+
+    def judged(self, text: str) -> VmSpec:
+        """The guest, if all files together would be accepted with it. Raises Failure."""
+        from bhyved.core.config import Source, load
+
+        settled, name = self._files.settled, self.name
+        files = settled.files
+        loaded = load(files.main, {**files.guests, name: Source(self.file, text)}, files.templates)
+        old = {str(problem) for problem in settled.loaded.problems}
+        problems = [str(problem) for problem in loaded.problems if name in problem.vms or str(problem) not in old]
+        if problems or name not in loaded.vms:
+            raise Failure(CONFIG, "nothing has been made", lines=tuple(problems))
+        for problem in settled.loaded.problems:
+            print(f"warning: `vmctl reload` will refuse this: {problem}", file=sys.stderr)
+        for warning in loaded.warnings:
+            if name in warning.vms:
+                print(f"warning: {warning}", file=sys.stderr)
+        return loaded.vms[name]
+
+    def write(self, text: str, *, otherwise: str = "") -> None:
+        """`otherwise`: what else a failure has left behind. Raises Failure."""
+        from bhyved.host import durable
+
+        try:
+            durable.replace(self.file, text.encode(), 0o644)
+        except OSError as error:
+            raise Failure(FAILED, f"{self.file} cannot be written: {durable.why(error)}{otherwise}") from None
+
+
+def toml(table: dict[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(table)
