@@ -199,6 +199,8 @@ def test_a_guest_that_is_taken_up_has_no_second_start(tmp_path: Path, hook: Path
     with running({"web1": sim(f"{LOGIN} wait", more=more), "falls": sim(f"{LOGIN} sleep 3s; triple-fault", more=more)}) as lab:
         for name in ("web1", "falls"):
             until_event(lab, "hook", name, hook="ready")
+            while not json.loads((lab.root / f"db/vm/{name}.json").read_text())["ready-run"]:
+                time.sleep(0.02)  # until it is on disk: a daemon killed before that tells it again
         lab.kill_daemon()
         before = heard(told)
         while lab.bhyves("falls"):
