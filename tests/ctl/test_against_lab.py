@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -91,7 +92,7 @@ def test_the_host(lab: LabHost) -> None:
     assert "guests stop within" in vmctl(lab, "plan", "--shutdown")
     assert "nothing changes" in vmctl(lab, "reload", "--plan")
     vmctl(lab, "hold", "other", "--reason", "disk check", "--for", "1h")
-    assert "held by root: disk check" in vmctl(lab, "list", "other")
+    assert re.search(r"held by root until \S+ \S+ UTC: disk check", vmctl(lab, "list", "other"))
     vmctl(lab, "release", "other")
     events = [json.loads(line) for line in vmctl(lab, "events", "other", "-n", "1000", "--json").splitlines()]
 
