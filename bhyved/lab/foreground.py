@@ -23,7 +23,8 @@ from typing import NoReturn
 
 from bhyved.host import hostlock
 from bhyved.host.spawn import spawn
-from bhyved.lab import layout, power, settle
+from bhyved.lab import layout, links, power, settle
+from bhyved.lab.host import HostLock
 from bhyved.lab.qemu_machine import QEMU
 
 OK, FAILED, USAGE, CONFIG = 0, 1, 64, 78  # sysexits.h
@@ -52,10 +53,13 @@ def main(argv: list[str], *, daemon: Daemon = _DAEMON) -> int:
         return _destroy(root)
     if asked.guest == "qemu" and shutil.which(QEMU) is None:
         return _complain(f"--guest qemu needs {QEMU} (Debian: qemu-system-x86)", FAILED)
+    unfit = _unfit_network(root, asked.network)
+    if unfit:
+        return _complain(unfit, FAILED)
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # from here on they are waited for
     try:
-        kind = {key: value for key, value in (("release", asked.release), ("arch", asked.arch), ("engine", asked.guest)) if value}
-        layout.make(root, **kind)
+        kind = {"release": asked.release, "arch": asked.arch, "engine": asked.guest, "network": asked.network}
+        layout.make(root, **{key: value for key, value in kind.items() if value})
         if not _become_the_one(root):
             return _complain(f"another `bhyved lab` looks after {root}", FAILED)
         part_with_daemon(root)
@@ -80,19 +84,41 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bhyved lab",
-        description="Run the daemon on a stand-in FreeBSD host in a directory: for trying things out, and for tests. Needs no root.",
+        description="Run the daemon on a stand-in FreeBSD host in a directory: for trying things out, and for tests. Needs no root,"
+        " but for --network real.",
         epilog="On ^C or TERM the guests are stopped, then everything of the lab. If the daemon or this command is killed, the guests"
         " run on, and the same command takes them up again.",
     )
     parser.add_argument("--root", required=True, metavar="DIR", help="the directory; made if it is missing")
     parser.add_argument("--guest", choices=("sim", "qemu"), help="scripted guests (the default) or real ones in QEMU")
+    parser.add_argument(
+        "--network",
+        choices=("simulated", "real"),
+        help="taps and bridges that are only shown (the default), or, as root on Linux, real ones in a network namespace of the lab's own",
+    )
     parser.add_argument("--vm-dir", metavar="DIR", help="the guests' files; default DIR/etc/vm.d, with two samples if it is empty")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a bhyved.toml to begin with; its [paths] are replaced")
-    parser.add_argument("--metrics", metavar="ADDR:PORT", help="where metrics are served; default 127.0.0.1 and a free port")
+    parser.add_argument(
+        "--metrics",
+        metavar="ADDR:PORT",
+        help="where metrics are served; default 127.0.0.1 and a free port, or DIR/run/metrics.sock where the network is real",
+    )
     parser.add_argument("--release", choices=("14", "15", "main"), help="which FreeBSD the host is; default 15")
     parser.add_argument("--arch", choices=("amd64", "arm64"), help="which machine it is; default amd64")
     parser.add_argument("--destroy", action="store_true", help="kill and remove whatever is left of a lab; files in etc, db and log stay")
     return parser
+
+
+def _unfit_network(root: Path, asked: str | None) -> str:
+    """Why there cannot be such a network; empty: there can."""
+    now = layout.network(root)
+    wanted = asked or now
+    if wanted != now and HostLock(root).holder() is not None:
+        return (
+            f"the network of {root} is {now} since its power-on: end the lab, or --destroy what is left of it, before it becomes {wanted}"
+        )
+    why = links.unfit() if wanted == "real" else ""
+    return why and f"--network real {why}"
 
 
 def _absolute(path: str | None) -> Path | None:

@@ -63,7 +63,7 @@ class Settings:
         self.release = str(said.get("release", "15"))
         self.arch: str = said.get("arch", "amd64")
         self.engine: str = said.get("engine", "sim")
-        self.network: str = said.get("network", "files")
+        self.network: str = said.get("network", "simulated")
         self.snapshots: bool = said.get("snapshots", False)  # a WITH_BHYVE_SNAPSHOT build: contract 6.1
         self.ppt: list[str] = said.get("ppt", [])  # devices reserved for guests, as 2/0/0
         self.max_cpus: int = sysctl.get("hw.vmm.maxcpu", said.get("maxcpu", 16))

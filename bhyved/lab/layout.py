@@ -28,7 +28,7 @@ _BRIDGE = "bridge0"
 
 
 def make(root: Path, **kind: str) -> None:
-    """Make what is missing of the tree. `kind` (release, arch, engine) is set where it is given. Raises OSError, ValueError."""
+    """Make what is missing of the tree. `kind` (release, arch, engine, network) is set where it is given. Raises OSError, ValueError."""
     for name in DIRECTORIES:
         (root / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     for name in _FIRMWARE:
@@ -75,6 +75,11 @@ def clear(root: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def network(root: Path) -> str:
+    """What its taps and bridges are: simulated, or real ones of Linux's."""
+    return str(state.settings(str(root)).get("network", "simulated"))
 
 
 def engine(root: Path) -> str:

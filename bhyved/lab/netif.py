@@ -3,6 +3,9 @@
 `DIR/lab/tap/NAME.json`, `…/bridge/NAME.json`, and `…/nic/NAME.json` for what the machine came with. A process that has a tap open holds
 an flock on its file: the lock goes with the process however that ends, as an open device would. So these files are written in place,
 under the lock `net`. Used by the stand-ins of ifconfig and bhyve; contract 5.3 and 5.4 are the rules.
+
+In a lab whose settings say `"network": "real"` each tap and bridge is a real one of Linux's besides (`lab.links`). It changes before its
+file does, which then says what there is.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from bhyved.lab import state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from bhyved.lab.links import Links
 
 KINDS = ("nic", "tap", "bridge")
 _MTU = 1500
@@ -43,7 +48,17 @@ class Net:
     """All interfaces of the lab. Whoever changes something holds `Locked(root, "net")`."""
 
     def __init__(self, root: str) -> None:
+        self._root = root
         self._lab = f"{root}/lab"
+        self.is_real: bool = state.settings(root).get("network") == "real"
+
+    def _links(self, kind: str) -> Links | None:
+        """Those that are to follow; asked when something changes, as a look needs none. Raises OSError."""
+        if not self.is_real or kind not in ("tap", "bridge"):
+            return None
+        from bhyved.lab.links import Links
+
+        return Links(self._root)
 
     def names(self) -> list[str]:
         """All interfaces, those of the machine first."""
@@ -74,6 +89,9 @@ class Net:
         """Raises OSError EEXIST."""
         if self.find(name) is not None:
             raise OSError(errno.EEXIST, "exists")
+        links = self._links(kind)
+        if links is not None:
+            links.create(kind, name)
         ether = ":".join(("58", "9c", "fc", "10", *(f"{byte:02x}" for byte in os.urandom(2))))
         interface = Interface(kind, name, {"groups": [kind], "ether": ether})
         os.makedirs(f"{self._lab}/{kind}", exist_ok=True)
@@ -86,7 +104,11 @@ class Net:
         return next(f"{kind}{unit}" for unit in range(_LAST_UNIT + 1) if f"{kind}{unit}" not in taken)
 
     def save(self, interface: Interface) -> None:
-        """In place: a lock belongs to the file that was opened, not to its name."""
+        """In place: a lock belongs to the file that was opened, not to its name. Raises OSError."""
+        links = self._links(interface.kind)
+        if links is not None:
+            before = state.read(self.path(interface.kind, interface.name)) or {}
+            links.follow(interface, before.get("addresses", []))
         said = {key: value for key, value in vars(interface).items() if key not in ("kind", "name")}
         fd = os.open(self.path(interface.kind, interface.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
@@ -96,17 +118,24 @@ class Net:
         """Raises OSError EEXIST."""
         if self.find(name) is not None:
             raise OSError(errno.EEXIST, "exists")
-        for member in self.members(interface.name):
-            member.bridge = name
-            self.save(member)
+        links = self._links(interface.kind)
+        if links is not None:
+            links.rename(interface.name, name)
+        members = self.members(interface.name)
         os.rename(self.path(interface.kind, interface.name), self.path(interface.kind, name))
         interface.name = name
+        for member in members:
+            member.bridge = name
+            self.save(member)
 
     def remove(self, interface: Interface) -> None:
         """Its members, if it is a bridge, are on none afterwards."""
         for member in self.members(interface.name):
             member.bridge = ""
             self.save(member)
+        links = self._links(interface.kind)
+        if links is not None:
+            links.remove(interface.name)
         os.unlink(self.path(interface.kind, interface.name))
 
     def path(self, kind: str, name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bhyved.host.spawn import spawn
-from bhyved.lab import layout
+from bhyved.lab import layout, links, namespace
 from bhyved.lab.host import HostLock
 from bhyved.lab.processes import LASTING, Process, processes
 
@@ -23,11 +23,20 @@ _LOOK_S = 0.01
 
 
 def on(root: Path) -> None:
-    """Have a lab host. If there was none, this is a new boot: guests of the one before are gone. Raises OSError, TimeoutError."""
+    """Have a lab host. If there was none, this is a new boot: guests of the one before are gone. Raises OSError, TimeoutError.
+
+    Where the network is real, this process is in the lab's namespace afterwards, and so is whatever it starts.
+    """
     lock = HostLock(root)
+    is_real = layout.network(root) == "real"
     if lock.holder() is not None:
+        if is_real:
+            namespace.enter(str(root))
         return
     end_guests(root)
+    if is_real:
+        namespace.make(str(root))
+        links.wake_loopback()
     layout.boot(root)
     ready, inherited = os.pipe()
     log = os.open(root / "log" / "labhost.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -55,6 +64,7 @@ def off(root: Path) -> None:
         _wait_until(lambda: lock.holder() is None)
     if lock.holder() is not None:
         raise TimeoutError(f"the lab host (pid {lock.holder()}) does not end")
+    namespace.forget(str(root))
     layout.clear(root)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from bhyved.lab import guest512
+from bhyved.lab import guest512, layout
 
 # Behind the lab's own come the machine's: swtpm, truncate and the operator's own commands are the real ones.
 _BIN = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -38,10 +38,13 @@ def write(root: Path, wanted: Wanted) -> None:
         main = {"start-gap": "0s"}  # nothing here is slow to start
     _place(main, root, wanted)
     main.setdefault("log", {}).setdefault("to", "stderr")
+    metrics = main.setdefault("metrics", {})
+    defaults = {"simulated": _ANY_PORT, "real": f"unix:{root}/run/metrics.sock"}
     if wanted.metrics is not None:
-        main.setdefault("metrics", {})["listen"] = wanted.metrics
-    else:
-        main.setdefault("metrics", {}).setdefault("listen", _ANY_PORT)
+        metrics["listen"] = wanted.metrics
+    elif metrics.get("listen") in (None, *defaults.values()):
+        # A namespace of its own has a 127.0.0.1 of its own: nobody outside would get there.
+        metrics["listen"] = defaults[layout.network(root)]
     _write(path, _TEXT + tomli_w.dumps(main))
 
 

@@ -84,28 +84,29 @@ def test_create_with_more_words_takes_over(lab: Lab) -> None:
     assert "description: taken" in lab.said("ifconfig", "tap7")
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        ("bridge0 addm tap1", "ifconfig: BRDGADD tap1: File exists"),
-        ("bridge0 addm tap9", "ifconfig: BRDGADD tap9: No such file or directory"),
-        ("bridge1 addm tap1", "ifconfig: BRDGADD tap1: Device busy"),
-        ("bridge0 addm tap2", "ifconfig: BRDGADD tap2: Invalid argument"),  # another MTU
-        ("bridge0 addm em0", "ifconfig: BRDGADD em0: Invalid argument"),  # 15: a member may not carry addresses
-        ("bridge0 deletem tap2", "ifconfig: BRDGDEL tap2: No such file or directory"),
-        ("bridge9 addm tap1", "ifconfig: interface bridge9 does not exist"),
-        ("tap1 group web1", "ifconfig: setifgroup: group names may not end in a digit"),
-        ("tap1 group tap", "ifconfig:  SIOCAIFGROUP: File exists"),
-        ("tap1 mtu 10", "ifconfig: ioctl SIOCSIFMTU (set mtu): Invalid argument"),
-        ("tap1 name tap2", "ifconfig: ioctl SIOCSIFNAME (set name): File exists"),
-        ("tap9 destroy", "ifconfig: interface tap9 does not exist"),
-        ("vm-public create", "ifconfig: SIOCIFCREATE2 (vm-public): Invalid argument"),
-        ("em0 destroy", "ifconfig: SIOCIFDESTROY: Invalid argument"),
-        ("tap1 frobnicate", "ifconfig: frobnicate: bad value"),
-    ],
+#: With tap1 on bridge0, tap2 of another MTU and bridge1: FreeBSD's words (contract 5.3, 5.4, 8.9).
+REFUSALS = (
+    ("bridge0 addm tap1", "ifconfig: BRDGADD tap1: File exists"),
+    ("bridge0 addm tap9", "ifconfig: BRDGADD tap9: No such file or directory"),
+    ("bridge1 addm tap1", "ifconfig: BRDGADD tap1: Device busy"),
+    ("bridge0 addm tap2", "ifconfig: BRDGADD tap2: Invalid argument"),  # another MTU
+    ("bridge0 addm em0", "ifconfig: BRDGADD em0: Invalid argument"),  # 15: a member may not carry addresses
+    ("bridge0 deletem tap2", "ifconfig: BRDGDEL tap2: No such file or directory"),
+    ("bridge9 addm tap1", "ifconfig: interface bridge9 does not exist"),
+    ("tap1 group web1", "ifconfig: setifgroup: group names may not end in a digit"),
+    ("tap1 group tap", "ifconfig:  SIOCAIFGROUP: File exists"),
+    ("tap1 mtu 10", "ifconfig: ioctl SIOCSIFMTU (set mtu): Invalid argument"),
+    ("tap1 name tap2", "ifconfig: ioctl SIOCSIFNAME (set name): File exists"),
+    ("tap9 destroy", "ifconfig: interface tap9 does not exist"),
+    ("vm-public create", "ifconfig: SIOCIFCREATE2 (vm-public): Invalid argument"),
+    ("em0 destroy", "ifconfig: SIOCIFDESTROY: Invalid argument"),
+    ("tap1 frobnicate", "ifconfig: frobnicate: bad value"),
 )
+
+
+@pytest.mark.parametrize(("words", "text"), REFUSALS)
 def test_ifconfig_refuses(lab: Lab, words: str, text: str) -> None:
-    """Exit 1 and FreeBSD's words (contract 5.3, 5.4, 8.9)."""
+    """With exit status 1."""
     for made in ("tap1", "tap2", "bridge1"):
         lab.said("ifconfig", made, "create")
     lab.said("ifconfig", "tap2", "mtu", "9000")

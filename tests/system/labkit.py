@@ -166,6 +166,11 @@ class LabHost:
     def daemon_pid(self) -> int:
         return int((self.root / "run/bhyved.pid").read_text())
 
+    @property
+    def foreground_pid(self) -> int:
+        assert self._foreground is not None
+        return self._foreground.pid
+
     def call(self, method: str, **params: Any) -> Any:
         """One request on a connection of its own."""
         connection = Connection(self.socket)
