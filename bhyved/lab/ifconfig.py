@@ -17,7 +17,8 @@ import sys
 
 from bhyved.lab import state
 from bhyved.lab.freebsd import Refusal, strerror
-from bhyved.lab.netif import Interface, Net, wait_closed
+from bhyved.lab.interface import Interface
+from bhyved.lab.netif import Net, wait_closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

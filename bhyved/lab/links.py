@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bhyved.lab.netif import Interface
+    from bhyved.lab.interface import Interface
 
 TUN = "/dev/net/tun"
 _PLACES = ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip")

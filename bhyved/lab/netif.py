@@ -16,32 +16,14 @@ import json
 import os
 
 from bhyved.lab import state
+from bhyved.lab.interface import Interface
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from bhyved.lab.links import Links
 
 KINDS = ("nic", "tap", "bridge")
-_MTU = 1500
 _LAST_UNIT = 0x7FFF  # IF_MAXUNIT of if_clone.c
-
-
-class Interface:
-    """One interface, as its file says."""
-
-    def __init__(self, kind: str, name: str, said: dict[str, Any]) -> None:
-        self.kind = kind
-        self.name = name
-        self.description: str = said.get("description", "")
-        self.groups: list[str] = said.get("groups", [])
-        self.bridge: str = said.get("bridge", "")  # the one it is a member of
-        self.mtu: int = said.get("mtu", _MTU)
-        self.up: bool = said.get("up", False)
-        self.addresses: list[str] = said.get("addresses", [])
-        self.ether: str = said.get("ether", "")
-        self.opened_by: int = said.get("opened_by", 0)
 
 
 class Net:
