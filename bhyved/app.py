@@ -24,11 +24,12 @@ from bhyved.core import agenda, hostend
 from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
-from bhyved.core.spec import DaemonSpec
+from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import ACTIVE
 from bhyved.daemon import log
 from bhyved.daemon.around import Around
 from bhyved.daemon.board import Board
+from bhyved.daemon.census import Census
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control
 from bhyved.daemon.events import Events
@@ -38,6 +39,7 @@ from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics
 from bhyved.daemon.site import Sources
+from bhyved.daemon.snapshots import Snapshots
 from bhyved.daemon.story import explain_guest
 from bhyved.daemon.supervisor import Supervisor
 from bhyved.daemon.web import Web
@@ -55,6 +57,7 @@ from bhyved.host.spawn import seal_inherited
 from bhyved.host.toolbox import Tools
 from bhyved.host.usage import HostUsage
 from bhyved.host.vault import FileVault
+from bhyved.host.zfs import HostDatasets
 
 _log = structlog.get_logger()
 
@@ -148,6 +151,8 @@ class _Daemon:
             around, self._files, self._about, life.settled.loaded, broken=life.settled.broken, records=self._vault.load()
         )
         self._usage = HostUsage(tools)
+        self._datasets = HostDatasets(tools, str(paths.dev), str(paths.run))
+        self._census = Census(self._datasets, self._specs, time.monotonic)
         self._budget_s: float | None = None
         self._http_problem = ""
         self._serving = False
@@ -221,7 +226,10 @@ class _Daemon:
             metrics = self._metrics()
             self._guests.on_reload = partial(_put_in_force, metrics)
             web = self._web(metrics)
-            control = Control(self._guests, Views(metrics=metrics, new_link=web.new_link, problems=self._problems), peer, euid=os.geteuid())
+            snapshots = Snapshots(self._guests, self._datasets, self._census.outdated)
+            views = Views(metrics=metrics, new_link=web.new_link, problems=self._problems, snapshots=snapshots)
+            control = Control(self._guests, views, peer, euid=os.geteuid())
+            await nursery.start(self._census.run)
             await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
             await self._open_web(web, nursery)
             self._serving = True
@@ -290,7 +298,19 @@ class _Daemon:
 
     def _metrics(self) -> Metrics:
         around, vcpu_stats = self._around, self._spec.metrics.vcpu_stats
-        return Metrics(around.board, around.consoles, self._usage, self._facts, self._loop, now=time.monotonic, vcpu_stats=vcpu_stats)
+        return Metrics(
+            around.board,
+            around.consoles,
+            self._usage,
+            self._facts,
+            self._loop,
+            now=time.monotonic,
+            vcpu_stats=vcpu_stats,
+            stocks=self._census.stocks,
+        )
+
+    def _specs(self) -> dict[str, VmSpec]:
+        return {name: spec for name in self._guests.names() if (spec := self._guests.spec(name)) is not None}
 
     def _web(self, metrics: Metrics) -> Web:
         spec, host = self._spec.metrics, socket.gethostname()

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from bhyved.core.console import ConsoleStats
+from bhyved.core.snapshots import Stock
 from bhyved.core.status import BOUNDS_S, Histogram, VmStatus
 from bhyved.core.usage import Process, Traffic, Vcpus
 
@@ -31,6 +32,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     process: Process | None = None
     taps: Mapping[str, Traffic] = {}  # by name of the tap; ours are status.taps
     vcpus: Vcpus = Vcpus()
+    stock: Stock | None = None  # of snapshots; None: not on ZFS, or not counted yet
 
 
 class Metric(Protocol):

@@ -117,3 +117,12 @@ def _after(spec: VmSpec, assigned: Assigned) -> Iterator[tuple[str, ...]]:
     yield "bhyvectl", f"--vm={spec.name}", "--destroy"
     for tap in assigned.taps.values():
         yield "ifconfig", tap, "destroy"
+
+
+def without_secrets(value: Any) -> Any:
+    """A guest's configuration without passwords: `[bhyve] options` may hold one, as bhyve's own variables do."""
+    if isinstance(value, dict):
+        return {key: REDACTED if key.endswith("password") else without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return value

@@ -263,6 +263,18 @@ GUEST_METRICS: tuple[Metric, ...] = (
         ("port",),
         _consoles(lambda stats: int(bool(stats.problem))),
     ),
+    Single(
+        "bhyved_vm_snapshots",
+        "gauge",
+        "Snapshots that are on all of the guest's disks, whoever took them; only where these are on ZFS.",
+        lambda seen: None if seen.stock is None else seen.stock.count,
+    ),
+    Single(
+        "bhyved_vm_newest_snapshot_time_seconds",
+        "gauge",
+        "When the newest of these snapshots was taken, unix time.",
+        lambda seen: None if seen.stock is None else seen.stock.newest_s,
+    ),
     Many(
         "bhyved_vm_vcpu_events_total",
         "counter",

@@ -66,6 +66,7 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     text: str = ""
     hint: str = ""
+    forced: bool = False  # its power was cut, whatever it ended with
 
 
 class Suspension(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ def ended(record: VmRecord, end: Exit, last: LastExit, *, stop_s: float | None, 
     return msgspec.structs.replace(
         record,
         exits={**record.exits, end.kind: record.exits.get(end.kind, 0) + 1},
-        last_exit=last,
+        last_exit=msgspec.structs.replace(last, forced=forced),
         stop_s=record.stop_s if stop_s is None else record.stop_s.plus(stop_s),
         forced_stops=record.forced_stops + forced,
     )

@@ -76,8 +76,12 @@ def may_start(
     paced: frozenset[str],
     seen: Seen = Seen(),  # noqa: B008 - frozen
     room: Room = Room(),  # noqa: B008 - frozen
+    barred: Mapping[str, str] = {},
 ) -> Turns:
-    """`queue` in the order in which they asked; `paced` are guests that took a slot and may still be starting."""
+    """`queue` in the order in which they asked; `paced` are guests that took a slot and may still be starting.
+
+    `barred`: guests that something is done to which no run may meet → what that is.
+    """
     busy = sum(1 for name in paced if name in statuses and statuses[name].phase in _BUSY)
     open_at = now if last_paced is None else last_paced + pace.gap_s
     go: list[str] = []
@@ -87,7 +91,7 @@ def may_start(
     ahead: dict[str, tuple[str, ...]] = {}  # of guests that wait for no other guest: what they need of the host
     # Whoever asked first goes first; at boot all ask at once, and their names decide, so that each boot is the same.
     for waiting in sorted(queue, key=lambda each: (each.paced, each.name if each.paced else "")):
-        blocker = waits_for(waiting.order, statuses)
+        blocker = barred.get(waiting.name, "") or waits_for(waiting.order, statuses)
         if not blocker:
             blocker = misses(waiting.order, seen)
             ahead[waiting.name] = waiting.order.needs

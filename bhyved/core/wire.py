@@ -15,6 +15,7 @@ from bhyved.core import consolewire
 from bhyved.core.consolewire import Params
 from bhyved.core.reload import Change
 from bhyved.core.rights import Right
+from bhyved.core.snapshots import Snapshot
 from bhyved.core.status import Event, Phase, Row, RunRecord
 
 #: Requests may wait for a day, as those for a console's text.
@@ -103,6 +104,25 @@ class PlanParams(OfGuest, frozen=True, kw_only=True):
     release: Literal["14", "15", "main"] | None = None
     arch: Literal["amd64", "arm64"] | None = None
     install: bool = False
+
+
+class SnapshotParams(OfGuests, frozen=True, kw_only=True):
+    """`vm.snapshot`. Without `snapshot`, it is named after the moment."""
+
+    snapshot: str | None = None
+
+
+class SnapshotDeleteParams(OfGuest, frozen=True, kw_only=True):
+    """`vm.snapshot-delete`. A snapshot that bhyved did not take must be named in full: DATASET@NAME."""
+
+    snapshot: str
+
+
+class RollbackParams(OfGuest, frozen=True, kw_only=True):
+    """`vm.rollback`."""
+
+    snapshot: str
+    destroy_newer: bool = False
 
 
 class ReloadParams(Params, frozen=True, kw_only=True):
@@ -200,6 +220,35 @@ class Answers(Result, frozen=True, kw_only=True):
     """One answer a guest, in the order of the names."""
 
     answers: list[Told]
+
+
+class SnapshotAnswer(Told, frozen=True, kw_only=True):
+    """What one guest answers to `vm.snapshot`; the two are empty where none was taken."""
+
+    snapshot: str = ""
+    consistency: str = ""
+
+
+class SnapshotList(Result, frozen=True, kw_only=True):
+    """`vm.snapshots`: the datasets of the guest's disks, and their snapshots, oldest first."""
+
+    version: int = 1
+    name: str
+    datasets: tuple[str, ...]
+    snapshots: list[Snapshot]
+
+
+class Done(Result, frozen=True, kw_only=True):
+    """`vm.snapshot-delete`: a sentence."""
+
+    text: str
+
+
+class RolledBack(Result, frozen=True, kw_only=True):
+    """`vm.rollback`: a sentence, and the keys of the guest's configuration that were different when the snapshot was taken."""
+
+    text: str
+    config_changes: tuple[str, ...]
 
 
 class Waited(Result, frozen=True, kw_only=True):
@@ -336,6 +385,10 @@ METHODS: dict[str, Method] = {
     "vm.resume": Method(OfGuests, "guests", Right.OPERATE, changes=True),
     "vm.hold": Method(HoldParams, "guests", Right.OPERATE, changes=True),
     "vm.release": Method(OfGuests, "guests", Right.OPERATE, changes=True),
+    "vm.snapshot": Method(SnapshotParams, "guests", Right.OPERATE, changes=True, waits=True),
+    "vm.snapshots": Method(OfGuest, "guest", Right.READ, waits=True),
+    "vm.snapshot-delete": Method(SnapshotDeleteParams, "guest", Right.OPERATE, changes=True, waits=True),
+    "vm.rollback": Method(RollbackParams, "guest", Right.ADMIN, changes=True, waits=True),
     "vm.usage": Method(ListParams, "guests", Right.READ),
     "vm.wait": Method(WaitParams, "guest", Right.READ, waits=True),
     "vm.why": Method(WhyParams, "guest", Right.READ),

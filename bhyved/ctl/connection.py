@@ -60,10 +60,10 @@ class Connection:
             raise gone() from None
         return self._number
 
-    def call(self, method: str, **params: object) -> dict[str, Any]:
+    def call(self, method: str, patience_s: float | None = None, /, **params: object) -> dict[str, Any]:
         """Ask, and wait for the result. Raises Failure."""
         number = self.send(method, **params)
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + (ANSWER_S if patience_s is None else patience_s)
         while number not in self._early:
             message = self.read(deadline)
             if message is None:

@@ -10,6 +10,7 @@ WIDTH = 79
 _INDENT = 24
 _GROUPS = (
     ("guests", ("list", "status", "show", "start", "stop", "restart", "reset", "poweroff", "nmi", "suspend", "resume", "hold", "release")),
+    ("their disks", ("snapshot", "rollback")),
     ("consoles", ("console", "log")),
     ("what happened", ("why", "history", "events", "top", "web", "metrics")),
     ("the host", ("create", "plan", "check", "doctor", "reload", "drain")),

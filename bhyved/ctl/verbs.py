@@ -217,6 +217,42 @@ VERBS = (
         examples=(("vmctl release web1", ""),),
     ),
     Verb(
+        "snapshot",
+        "snapshots:snapshot",
+        "take, list or destroy ZFS snapshots of guests' disks",
+        guests="some-or-all",
+        options=(
+            Option("--name", "what it is called; default: bhyved- and the time, UTC", value="SNAPSHOT", kind="text"),
+            Option("-l --list", "list the snapshots of the guests' disks, whoever took them"),
+            Option("--delete", "destroy this one; one that bhyved did not take, as DATASET@NAME", value="SNAPSHOT", kind="text"),
+            ALL,
+        ),
+        about=(
+            "All disks of a guest are taken at one moment, and the guest runs on. The snapshot says what it is: clean, of a guest that had "
+            "shut itself down; crash-consistent, as after a power cut; per-pool, where a running guest has disks in several pools, "
+            "which are taken one after the other. Disks that the guest only reads are left out. vmctl rollback goes back to one."
+        ),
+        examples=(
+            ("vmctl snapshot web1 --name before-upgrade", ""),
+            ("vmctl snapshot --all", "from cron(8)"),
+            ("vmctl snapshot web1 --list", ""),
+            ("vmctl snapshot web1 --delete before-upgrade", ""),
+        ),
+    ),
+    Verb(
+        "rollback",
+        "snapshots:rollback",
+        "put the disks of a guest back to a snapshot",
+        guests="some",
+        options=(Option("--destroy-newer", "even if that destroys newer snapshots of these disks, whoever took them"),),
+        about=(
+            "It takes a guest, which must be down, and a snapshot: vmctl rollback NAME SNAPSHOT. What has been written since is lost. All "
+            "disks go back, or none; meanwhile nothing starts the guest. Its configuration stays as it is: what was different then "
+            "is told."
+        ),
+        examples=(("vmctl rollback web1 before-upgrade", ""),),
+    ),
+    Verb(
         "console",
         "console:console",
         "use the console of a guest",

@@ -67,27 +67,42 @@ def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, **params
     """Ask each guest; where it is wanted, wait for those that agreed. `waits`: unless --no-wait is given."""
     deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
     guests = {"all": True} if asked.has("all") else {"names": asked.names}
-    statuses = []
     with connect(asked) as connection:
         answers: list[Told] = connection.call(method, **guests, **params)["answers"]
-        refused = [told for told in answers if not told["ok"]]
+        if not (asked.has("wait", waits) and until):
+            return show_answers(answers, as_json=asked.has("json"))
         agreed = [told for told in answers if told["ok"]]
-        for told in refused:
-            _say(told)
-            statuses.append(NOT_PERMITTED if told["code"] == "not-permitted" else FAILED)
-        if asked.has("wait", waits) and until:
-            for told in agreed:
-                if told["text"]:  # it agrees, and there is something to know about that
-                    _say(told)
-            statuses += _wait(connection, agreed, until, deadline, is_quiet=asked.has("json"))
-        elif not asked.has("json"):
-            for told in agreed:
-                print(f"{told['name']}: {one_line(told['text']) or told['code']}")
-    if asked.has("json"):
+        statuses = _say_refused(answers)
+        for told in agreed:
+            if told["text"]:  # it agrees, and there is something to know about that
+                _say(told)
+        statuses += _wait(connection, agreed, until, deadline, is_quiet=asked.has("json"))
+    _say_all(answers, as_json=asked.has("json"))
+    return worst(statuses)
+
+
+def show_answers(answers: list[Told], *, as_json: bool) -> int:
+    """What guests have answered, where nothing is to be waited for; the exit status."""
+    statuses = _say_refused(answers)
+    for told in answers:
+        if told["ok"] and not as_json:
+            print(f"{told['name']}: {one_line(told['text']) or told['code']}")
+    _say_all(answers, as_json=as_json)
+    return worst(statuses)
+
+
+def _say_refused(answers: list[Told]) -> list[int]:
+    refused = [told for told in answers if not told["ok"]]
+    for told in refused:
+        _say(told)
+    return [NOT_PERMITTED if told["code"] == "not-permitted" else FAILED for told in refused]
+
+
+def _say_all(answers: list[Told], *, as_json: bool) -> None:
+    if as_json:
         print_json({"version": 1, "answers": answers})
     elif not answers:
         print("no guests", file=sys.stderr)
-    return worst(statuses)
 
 
 def worst(statuses: list[int]) -> int:

@@ -60,13 +60,13 @@ class Access:
     def require_somewhere(self, right: Right) -> None:
         """The right over some guest, or over those that may come. Raises Fault."""
         if not self.may(right) and not self.guests(right):
-            raise self._not_permitted(right, ("the guest's owner",))
+            raise self._not_permitted(right, _or_owner(right))
 
     def refusal(self, right: Right, name: str) -> Fault | None:
         """Why the peer may not do this to that guest; None: it may. One that it may not see sounds like one that is not there."""
         if self._guests.board.get(name) is None or not self.may(Right.READ, name):
             return no_such_guest(name)
-        return None if self.may(right, name) else self._not_permitted(right, ("the guest's owner",), to=f" to {name}")
+        return None if self.may(right, name) else self._not_permitted(right, _or_owner(right), to=f" to {name}")
 
     def require_over(self, right: Right, name: str) -> None:
         """Raises Fault."""
@@ -82,6 +82,10 @@ class Access:
     def _not_permitted(self, right: Right, or_owner: tuple[str, ...] = (), *, to: str = "") -> Fault:
         who = ["root", "[control] group", *(["read-group"] if right in rights.over_all(Role.READER) else []), *or_owner]
         return not_permitted(f"{self.peer.name} may not do this{to}: that needs {', '.join(who[:-1])} or {who[-1]}")
+
+
+def _or_owner(right: Right) -> tuple[str, ...]:
+    return ("the guest's owner",) if right in rights.over_guest(Role.NONE, owned=True) else ()
 
 
 #: What does a method: takes the caller and the method's params, gives a result or raises Fault.

@@ -14,11 +14,12 @@ from bhyved.core.wire import Link, ListParams, MetricsParams, MetricsText, NoPar
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.metrics import Metrics
+from bhyved.daemon.snapshots import Snapshots
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """What else shows the guests, and the daemon's own problems, by part: a sentence, or ''.
+    """What else shows the guests or has something of them, and the daemon's own problems, by part: a sentence, or ''.
 
     `new_link` opens the page once; it raises HostError where there is no page to open.
     """
@@ -26,6 +27,7 @@ class Views:
     metrics: Metrics
     new_link: Callable[[], str]
     problems: Callable[[], Mapping[str, str]]
+    snapshots: Snapshots
 
 
 class FigureMethods:

@@ -5,7 +5,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 import structlog
@@ -191,7 +190,7 @@ class GuestMethods:
         spec = self._guests.spec(name) or started
         return Shown(
             vm=row(self._status(name), self._guests.now()),
-            spec={} if spec is None else without_secrets(dump(spec)),
+            spec={} if spec is None else plans.without_secrets(dump(spec)),
             consoles=[msgspec.to_builtins(stats) for stats in self._guests.consoles.stats(name)],
             changes=self._changes(name),
             started_spec=started is not None,
@@ -269,7 +268,7 @@ class GuestMethods:
             changes = self._guests.changes(name)
         except KeyError:
             raise no_such_guest(name) from None
-        return tuple(Change(each.key, without_secrets(each.old), without_secrets(each.new), each.effect) for each in changes)
+        return tuple(Change(each.key, plans.without_secrets(each.old), plans.without_secrets(each.new), each.effect) for each in changes)
 
 
 def _listing(rows: Iterable[bytes]) -> Listing:
@@ -279,12 +278,3 @@ def _listing(rows: Iterable[bytes]) -> Listing:
 def _forgotten(name: str) -> Answer:
     fault = no_such_guest(name)
     return Answer(False, fault.code, fault.text)
-
-
-def without_secrets(value: Any) -> Any:
-    """A guest's configuration without passwords: `[bhyve] options` may hold one, as bhyve's own variables do."""
-    if isinstance(value, dict):
-        return {key: plans.REDACTED if key.endswith("password") else without_secrets(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_secrets(inner) for inner in value]
-    return value

@@ -17,6 +17,7 @@ from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.exposition import Page, Seen
 from bhyved.core.series import GUEST_METRICS
+from bhyved.core.snapshots import Stock
 from bhyved.core.status import ACTIVE, VmStatus
 from bhyved.core.usage import Own, Usage, Vcpus
 from bhyved.daemon.board import Board
@@ -78,8 +79,10 @@ class Metrics:
         *,
         now: Callable[[], float],
         vcpu_stats: bool = False,
+        stocks: Callable[[], Mapping[str, Stock]] = dict,
     ) -> None:
         self._board, self._consoles, self._measuring, self._facts, self._loop = board, consoles, measuring, facts, loop
+        self._stocks = stocks
         self._now = now  # CLOCK_MONOTONIC, as in the statuses
         self.vcpu_stats = vcpu_stats
         self._vcpus: dict[str, tuple[float, Vcpus]] = {}
@@ -93,10 +96,11 @@ class Metrics:
             usage = await self.measured(statuses)
             if self.vcpu_stats:
                 await self._look_at_vcpus(statuses)
+            stocks = self._stocks()
             page = Page(GUEST_METRICS)
             offset_s = time.time() - self._now()
             for number, status in enumerate(statuses):
-                page.add(self._seen(status, usage, offset_s))
+                page.add(self._seen(status, usage, offset_s, stocks.get(status.name)))
                 if number % SLICE == SLICE - 1:
                     await trio.lowlevel.checkpoint()
             collector = DaemonCollector(self._facts(), statuses, self._loop, self._measuring.own())
@@ -110,7 +114,7 @@ class Metrics:
             return Usage()
         return await trio.to_thread.run_sync(self._measuring.measure, pids, taps)
 
-    def _seen(self, status: VmStatus, usage: Usage, offset_s: float) -> Seen:
+    def _seen(self, status: VmStatus, usage: Usage, offset_s: float, stock: Stock | None) -> Seen:
         return Seen(
             status=status,
             unix_offset_s=offset_s,
@@ -118,6 +122,7 @@ class Metrics:
             process=usage.processes.get(status.name),
             taps=usage.taps,
             vcpus=self._vcpus.get(status.name, (0.0, Vcpus()))[1],
+            stock=stock,
         )
 
     async def _look_at_vcpus(self, statuses: list[VmStatus]) -> None:

@@ -18,6 +18,7 @@ from bhyved.core.handover import Prepared as Prepared
 from bhyved.core.handover import Ran as Ran
 from bhyved.core.handover import Reconciled as Reconciled
 from bhyved.core.room import HostMemory
+from bhyved.core.snapshots import Dataset, Seen
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
 
@@ -154,6 +155,28 @@ class Host(Protocol):
 
     async def load_modules(self) -> None:
         """Load vmm and nmdm where they are missing. Raises HostError."""
+
+
+class Datasets(Protocol):
+    """ZFS, as far as it has disks of guests. All methods are bounded in time and raise HostError."""
+
+    async def locate(self, paths: Sequence[str]) -> tuple[Dataset, ...]:
+        """The datasets that these disks are on. HostError names the first that is not on ZFS."""
+
+    async def look(self, datasets: Sequence[Dataset]) -> list[Seen]:
+        """Their snapshots and bookmarks, of each in the order in which they were taken."""
+
+    async def count(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Dataset → snapshot → unix time; datasets that do not exist are left out."""
+
+    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str]) -> None:
+        """All or none, and those of one pool at one moment."""
+
+    async def destroy(self, full: str) -> None:
+        """One snapshot of one dataset."""
+
+    async def roll_back(self, vm: str, full: str, *, destroy_newer: bool) -> None:
+        """One dataset, to one of its snapshots."""
 
 
 class Files(Protocol):

@@ -18,6 +18,7 @@ from bhyved.daemon.figuremethods import FigureMethods, Views
 from bhyved.daemon.guestmethods import GuestMethods
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.hostmethods import HostMethods
+from bhyved.daemon.snapshotmethods import SnapshotMethods
 from bhyved.daemon.subscription import Subscription
 
 _log = structlog.get_logger()
@@ -33,6 +34,7 @@ class Requests:
             **HostMethods(guests, views).handlers,
             **ConsoleMethods(guests).handlers,
             **FigureMethods(guests, views).handlers,
+            **SnapshotMethods(guests, views.snapshots).handlers,
             "events.subscribe": self._subscribe,
         }
         assert self._handlers.keys() == METHODS.keys()

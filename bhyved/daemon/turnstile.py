@@ -27,6 +27,7 @@ class Turnstile:
         self._board, self._clock, self._needs = board, clock, needs
         self.pace, self.room = pace, Room()
         self._queue: dict[str, Waiting] = {}
+        self._barred: dict[str, str] = {}
         self._paced: set[str] = set()
         self._last_paced: float | None = None
         self._stirred = trio.Event()
@@ -54,6 +55,16 @@ class Turnstile:
         if self._queue.pop(name, None) is not None:
             self._stirred.set()  # what it needed may not have to be looked at any more
 
+    def bar(self, name: str, why: str) -> None:
+        """Let this guest not start until `unbar`: its disks are being worked on."""
+        self._barred[name] = why
+        self.stir()
+
+    def unbar(self, name: str) -> None:
+        """Whoever has waited for that goes on."""
+        del self._barred[name]
+        self.stir()
+
     def stir(self) -> None:
         """Something has changed that may matter."""
         if self._queue:
@@ -79,11 +90,14 @@ class Turnstile:
             paced=frozenset(self._paced),
             seen=Seen(known=self._needs.known, period_s=PERIOD_S),
             room=self.room,
+            barred=self._barred,
         )
         self._needs.want(turns.needs)
         for name, why in turns.why.items():
             hold_back(name, why, name in turns.roomless)
         for number, name in enumerate(turns.go, 1):
+            if name in self._barred:
+                continue  # while the ones before it went; it was stirred for that
             waiting = self._queue.pop(name, None)
             if waiting is None:
                 continue  # dropped while the ones before it went

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 
@@ -21,7 +22,7 @@ _DELAY_S = 0.05
 
 
 class Pool:
-    """All datasets: name -> its properties, with `type`, `snapshots` (name -> guid-like number) and, of volumes, `volsize`."""
+    """All datasets: name -> its properties, with `type`, `volsize` of volumes, and `snapshots` (name -> `txg`, `creation`, `properties`)."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -58,6 +59,51 @@ class Pool:
         os.makedirs(f"{self.root}/lab/zvol", exist_ok=True)
         return f"{self.root}/lab/zvol/{name.replace('/', '%')}{'@' if snapshot else ''}{snapshot}"
 
+    def mountpoint(self, name: str) -> str:
+        """Of a file system: its own, or one below its parent's; the pool has none."""
+        own = self.datasets[name].get("mountpoint")
+        if own is not None or name == POOL:
+            return str(own or "none")
+        parent, _, leaf = name.rpartition("/")
+        above = self.mountpoint(parent)
+        return above if above == "none" else f"{above}/{leaf}"
+
+    def holding(self, path: str) -> str:
+        """The file system that a path is on. Raises Refusal."""
+        real = os.path.realpath(path)
+        if not os.path.exists(real):
+            raise Refusal(1, f"cannot open '{path}': No such file or directory")
+        mounted = {self.mountpoint(name): name for name in self.datasets if self.datasets[name]["type"] == "filesystem"}
+        found = [point for point in mounted if real == point or real.startswith(f"{point}/")]
+        if not found:
+            raise Refusal(1, f"'{path}': not a ZFS filesystem")
+        return mounted[max(found, key=len)]
+
+    def clones(self, name: str, snapshot: str) -> list[str]:
+        return [other for other, dataset in self.datasets.items() if dataset.get("origin") == f"{name}@{snapshot}"]
+
+    def take(self, name: str, snapshot: str, properties: dict[str, str]) -> None:
+        """A snapshot of one dataset."""
+        txg = 1 + max((taken["txg"] for dataset in self.datasets.values() for taken in dataset["snapshots"].values()), default=0)
+        self.datasets[name]["snapshots"][snapshot] = {"txg": txg, "creation": int(time.time()), "properties": properties}
+        if self._bytes(name):
+            copy(self._bytes(name), self.file(name, snapshot))
+
+    def restore(self, name: str, snapshot: str) -> None:
+        """A dataset as it was."""
+        if self.datasets[name]["type"] == "volume":
+            copy(self.file(name, snapshot), self.file(name))
+        elif self._bytes(name):
+            shutil.rmtree(self._bytes(name))
+            copy(self.file(name, snapshot), self._bytes(name))
+
+    def _bytes(self, name: str) -> str:
+        """Where they are, or ''."""
+        if self.datasets[name]["type"] == "volume":
+            return self.file(name)
+        mountpoint = self.mountpoint(name)
+        return "" if mountpoint == "none" else mountpoint
+
     def link(self, name: str) -> str:
         return f"{self.root}/dev/zvol/{name}"
 
@@ -89,9 +135,11 @@ class Pool:
 
 
 def copy(source: str, target: str) -> None:
-    subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
+    subprocess.run(["cp", "-R", "--sparse=always", "--reflink=auto", source, target], check=True)
 
 
 def remove(path: str) -> None:
-    if os.path.lexists(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
         os.unlink(path)

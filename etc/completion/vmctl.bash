@@ -17,7 +17,7 @@ _vmctl()
 	--config|--expect|--iso|--socket|--textfile|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
-	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release snapshot rollback console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
 	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
 	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
 	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
@@ -31,6 +31,8 @@ _vmctl()
 	resume) options="-r --ready --wait --no-wait -t --timeout -a --all --json --socket -h --help" values="-t --timeout --socket" guests=yes ;;
 	hold) options="--reason --for -a --all --json --socket -h --help" values="--reason --for --socket" guests=yes ;;
 	release) options="-a --all --json --socket -h --help" values="--socket" guests=yes ;;
+	snapshot) options="--name -l --list --delete -a --all --json --socket -h --help" values="--name --delete --socket" guests=yes ;;
+	rollback) options="--destroy-newer --json --socket -h --help" values="--socket" guests=yes ;;
 	console) options="-p --port --read-only --steal --since -e --escape --send --wait-for --expect -t --timeout --conserver-cf --json --socket -h --help" values="-p --port --since -e --escape --send --wait-for --expect -t --timeout --socket" guests=yes ;;
 	log) options="-p --port -f --follow -n --lines -b --boot -s --since -g --grep --timestamps --raw -a --all --json --socket -h --help" values="-p --port -n --lines -b --boot -s --since -g --grep --socket" guests=yes ;;
 	why) options="-n --runs --json --socket -h --help" values="-n --runs --socket" guests=yes ;;

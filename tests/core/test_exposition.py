@@ -14,6 +14,7 @@ from bhyved.core.console import ConsoleStats
 from bhyved.core.exits import ExitKind
 from bhyved.core.exposition import Page, Seen
 from bhyved.core.series import GUEST_METRICS
+from bhyved.core.snapshots import Stock
 from bhyved.core.status import Desired, Histogram, Hold, LastExit, Phase, Restarts, VmStatus
 from bhyved.core.usage import Process, Traffic, Vcpus
 
@@ -61,6 +62,7 @@ SEEN = Seen(
     process=Process(12.5, 1 << 30, 9),
     taps={"tap9": Traffic(1, 2, 3, 4, 5), "tap1": Traffic(9, 9, 9, 9, 9)},
     vcpus=Vcpus({("0", "vm exits due to nested page fault"): 8}, {"resident": 1 << 28}),
+    stock=Stock(count=3, newest_s=1_700_000_000),
 )
 
 

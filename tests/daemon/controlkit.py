@@ -32,9 +32,11 @@ from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import About
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics
+from bhyved.daemon.snapshots import Snapshots
 from bhyved.host.consoles import HostConsoles
 from bhyved.host.controlsocket import listen
 from bhyved.host.peer import peer_of
+from tests.daemon.fakezfs import FakeDatasets
 from tests.daemon.test_events import ListJournal
 from tests.daemon.webkit import Figures, facts
 
@@ -72,7 +74,10 @@ class PlayedGuests:
         self.metrics = Metrics(self.board, self.consoles, self.figures, facts, LoopWatch(), now=self.now)
         self.troubles = {"journal": "", "http": ""}
         self.no_page = ""  # why there is none
-        self.views = Views(metrics=self.metrics, new_link=self._new_link, problems=lambda: self.troubles)
+        self.datasets = FakeDatasets()
+        self.barred: list[str] = []
+        snapshots = Snapshots(self, self.datasets, lambda: None)
+        self.views = Views(metrics=self.metrics, new_link=self._new_link, problems=lambda: self.troubles, snapshots=snapshots)
         for spec in specs:
             self.show(spec.name)
 
@@ -136,6 +141,15 @@ class PlayedGuests:
         elif isinstance(wish, SetHold):
             self.show(name, hold=wish.hold)
         return ACCEPTED
+
+    def bar(self, name: str, why: str) -> None:
+        self.barred.append(name)
+
+    def unbar(self, name: str) -> None:
+        self.barred.remove(name)
+
+    async def kept(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def nmi(self, name: str) -> Answer:
         await trio.lowlevel.checkpoint()

@@ -23,9 +23,11 @@ EXTRA: dict[str, dict[str, Any]] = {
     "console.wait-for": {"text": "x", "timeout": 0.01},
     "console.send": {"text": "x"},
     "events.subscribe": {"follow": False},
+    "vm.snapshot-delete": {"snapshot": "x"},
+    "vm.rollback": {"snapshot": "x"},
 }
-#: Understood and permitted, and then refused for another reason: no guest here has a console.
-PERMITTED = {"", "no-console"}
+#: Understood and permitted, and then refused for another reason: no guest here has a console, or a disk.
+PERMITTED = {"", "no-console", "no-disks"}
 
 
 @pytest.fixture(autouse=True)
