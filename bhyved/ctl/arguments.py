@@ -120,6 +120,8 @@ def _converted(verb: Verb, option: Option, name: str, value: str) -> str | int |
 def _check_names(verb: Verb, asked: Asked) -> None:
     if verb.guests == "none" and asked.names:
         raise _usage(verb, f'it takes no names, and "{asked.names[0]}" is one')
+    if verb.guests == "file" and len(asked.names) != 1:
+        raise _usage(verb, "it takes one file" + (f', and "{asked.names[1]}" is another' if asked.names else ""))
     if verb.guests == "some" and not asked.names:
         raise _usage(verb, "it takes the name of a guest")
     if verb.guests == "some-or-all" and bool(asked.names) == asked.has("all"):

@@ -13,7 +13,7 @@ _GROUPS = (
     ("their disks", ("snapshot", "rollback")),
     ("consoles", ("console", "log")),
     ("what happened", ("why", "history", "events", "top", "web", "metrics")),
-    ("the host", ("create", "plan", "check", "doctor", "reload", "drain")),
+    ("the host", ("create", "import", "plan", "check", "doctor", "reload", "drain")),
 )
 
 
@@ -45,7 +45,7 @@ def grouped() -> list[tuple[str, list[str]]]:
 
 def of_verb(verb: Verb) -> str:
     """`vmctl VERB --help`."""
-    names = {"none": "", "any": " [NAME ...]", "some": " NAME ...", "some-or-all": " NAME ... | --all"}[verb.guests]
+    names = {"none": "", "any": " [NAME ...]", "some": " NAME ...", "some-or-all": " NAME ... | --all", "file": " FILE"}[verb.guests]
     lines = [f"usage: vmctl {verb.name} [OPTION ...]{names}", "", f"{verb.summary[0].upper()}{verb.summary[1:]}."]
     for paragraph in filter(None, verb.about.split("\n")):
         lines += ["", *textwrap.wrap(paragraph, WIDTH)]

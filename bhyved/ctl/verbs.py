@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     Kind = Literal["flag", "text", "count", "number", "seconds"]
-    Guests = Literal["none", "any", "some", "some-or-all"]
+    Guests = Literal["none", "any", "some", "some-or-all", "file"]
 
 
 class Option:
@@ -443,6 +443,29 @@ VERBS = (
         examples=(
             ("vmctl create web1 -T linux-uefi -d 20G -b bridge0 --iso /iso/debian.iso", ""),
             ("vmctl create db1 -T freebsd -d /dev/zvol/zroot/vm/db1=100G -b bridge0", "on a ZFS volume"),
+        ),
+    ),
+    Verb(
+        "import",
+        "imports:import_guest",
+        "write the file of a guest that another tool has looked after",
+        guests="file",
+        options=(
+            Option("-n --dry-run", "print the file, and write nothing"),
+            Option("--name", "what the guest is called here; default: what it is called there", value="NAME", kind="text"),
+            Option("-b --bridge", "the bridge for each switch, network or tap of the other tool", value="THERE=BRIDGE[,...]", kind="text"),
+            Option("--dataset", "where vm-bhyve keeps the guest's zvols; default: asked of zfs(8)", value="DATASET", kind="text"),
+            CONFIG,
+        ),
+        about=(
+            "FILE is NAME.conf of vm-bhyve, a domain of libvirt (virsh dumpxml), a bhyve_config(5) file, or a script with a bhyve command; "
+            '"-" is standard input. Devices keep their PCI slots and addresses. What has no place in the new file is told, and stands '
+            "at its top. The guest gets autostart = false: it may still run elsewhere. Needs no daemon, and changes nothing there."
+        ),
+        examples=(
+            ("vmctl import /zroot/vm/web1/web1.conf", "a guest of vm-bhyve"),
+            ("vmctl import web1.xml --bridge default=bridge0", "what virsh dumpxml web1 has printed"),
+            ("vmctl import -n ./run-web1.sh", "only look"),
         ),
     ),
     Verb(

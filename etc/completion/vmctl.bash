@@ -17,7 +17,7 @@ _vmctl()
 	--config|--expect|--iso|--socket|--textfile|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
-	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release snapshot rollback console log why history events top web metrics plan check doctor create reload drain" -- "$cur")); return ;;
+	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release snapshot rollback console log why history events top web metrics plan check doctor create import reload drain" -- "$cur")); return ;;
 	list) options="-q --quiet --json --socket -h --help" values="--socket" guests=yes ;;
 	status) options="--json --socket -h --help" values="--socket" guests=yes ;;
 	show) options="--json --socket -h --help" values="--socket" guests=yes ;;
@@ -45,6 +45,7 @@ _vmctl()
 	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	doctor) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --socket" guests=yes ;;
+	import) options="-n --dry-run --name -b --bridge --dataset -c --config --json --socket -h --help" values="--name -b --bridge --dataset -c --config --socket" guests=files ;;
 	reload) options="--plan --prune --json --socket -h --help" values="--socket" guests=no ;;
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;
 	esac
@@ -58,7 +59,8 @@ _vmctl()
 	esac
 	case $cur in
 	-*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
-	*) [ $guests = no ] || COMPREPLY=($(compgen -W "$(vmctl list -q 2>/dev/null)" -- "$cur")) ;;
+	*) [ $guests != files ] || { COMPREPLY=($(compgen -f -- "$cur")); return; }
+		[ $guests = no ] || COMPREPLY=($(compgen -W "$(vmctl list -q 2>/dev/null)" -- "$cur")) ;;
 	esac
 }
 

@@ -13,6 +13,7 @@ from bhyved.ctl.verbs import VERBS, Option, Verb
 
 HERE = Path(__file__).parent
 _FILES = ("FILE", "PATH", "DIR")
+_NAMES = {"none": "no", "file": "files"}
 
 
 def bash() -> str:
@@ -20,7 +21,7 @@ def bash() -> str:
     verbs = " ".join(verb.name for verb in VERBS)
     cases = "\n".join(
         f'\t{verb.name}) options="{" ".join(spelling for option in verb.options for spelling in option.spellings)}" '
-        f'values="{" ".join(_valued(verb))}" guests={"no" if verb.guests == "none" else "yes"} ;;'
+        f'values="{" ".join(_valued(verb))}" guests={_NAMES.get(verb.guests, "yes")} ;;'
         for verb in VERBS
     )
     choices = "\n".join(
@@ -63,7 +64,8 @@ _vmctl()
 	esac
 	case $cur in
 	-*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
-	*) [ $guests = no ] || COMPREPLY=($(compgen -W "$(vmctl list -q 2>/dev/null)" -- "$cur")) ;;
+	*) [ $guests != files ] || {{ COMPREPLY=($(compgen -f -- "$cur")); return; }}
+		[ $guests = no ] || COMPREPLY=($(compgen -W "$(vmctl list -q 2>/dev/null)" -- "$cur")) ;;
 	esac
 }}
 
@@ -115,7 +117,7 @@ _vmctl "$@"
 def _zsh_arguments(verb: Verb) -> str:
     lines = [_zsh_option(option, spelling) for option in verb.options for spelling in option.spellings]
     if verb.guests != "none":
-        lines.append("'*:guest:_vmctl_guests'")
+        lines.append("'1:file:_files'" if verb.guests == "file" else "'*:guest:_vmctl_guests'")
     return " \\\n\t\t\t\t".join(lines)
 
 
@@ -129,10 +131,11 @@ def _zsh_option(option: Option, spelling: str) -> str:
 
 def fish() -> str:
     """A line for each verb and each of its options."""
-    taking = " ".join(verb.name for verb in VERBS if verb.guests != "none")
+    taking = " ".join(verb.name for verb in VERBS if verb.guests not in _NAMES)
     lines = ["# fish completion for vmctl(8), written by etc/completion/write.py", "", "complete -c vmctl -f"]
     lines += [f"complete -c vmctl -n __fish_use_subcommand -a {verb.name} -d {_quoted(verb.summary)}" for verb in VERBS]
     lines.append(f"complete -c vmctl -n '__fish_seen_subcommand_from {taking}' -a '(vmctl list -q 2>/dev/null)' -d guest")
+    lines += [f"complete -c vmctl -n '__fish_seen_subcommand_from {verb.name}' -F" for verb in VERBS if verb.guests == "file"]
     lines += [line for verb in VERBS for line in _fish_options(verb)]
     return "\n".join(lines) + "\n"
 
