@@ -12,7 +12,6 @@ import pytest
 from bhyved.lab.qemu import QemuGuest
 from bhyved.lab.qemu_devices import Surroundings
 from bhyved.lab.qemu_machine import QEMU, Payload
-from bhyved.lab.tpm_proxy import connect
 
 # Generous: the boot sector needs 0.2 s and Linux 2 s on an idle machine, but tests run beside other tests.
 BOOT_SECTOR_S, LINUX_S, UEFI_S = 20.0, 60.0, 120.0
@@ -36,9 +35,9 @@ class Machine:
         self.printed = ""
         self.guest = QemuGuest({"memory.size": "16M", **config}, Surroundings(vm="web1"), scratch, payload)
 
-    def power_on(self, tpm: Path | None = None) -> "Machine":
+    def power_on(self) -> "Machine":
         """Start it, with com1 connected."""
-        self.guest.start((1,), connect(str(tpm)) if tpm is not None else None)
+        self.guest.start((1,))
         return self
 
     def wait_for(self, text: str) -> str:
@@ -48,9 +47,7 @@ class Machine:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self.com1], [], [], max(0.0, left))
             assert ready, f"no {text!r} within {self.patience_s} s, but {self.printed!r}"
-            received = self.com1.recv(4096)
-            assert received, f"the guest ended before {text!r}, after {self.printed!r}"
-            self.printed += received.decode(errors="replace")
+            assert self._reads(), f"the guest ended before {text!r}, after {self.printed!r}"
         return self.printed
 
     def type(self, text: str) -> None:
@@ -60,22 +57,33 @@ class Machine:
 
     def ended(self) -> int:
         """Wait for the guest's end; bhyve's exit status for it."""
-        deadline = time.monotonic() + self.patience_s
-        while (outcome := self.guest.outcome()) is None:
-            left = deadline - time.monotonic()
-            assert left > 0, f"still running after {self.patience_s} s; it said {self.printed!r}"
-            select.select([self.guest], [], [], min(left, self.guest.wait_at_most_s()))
+        outcome = self._outcome_within(self.patience_s)
+        assert outcome is not None, f"still running after {self.patience_s} s; it said {self.printed!r}"
         self.guest.close()
         return outcome
 
     def runs_for(self, seconds: float) -> bool:
         """The guest does not end within `seconds`."""
+        return self._outcome_within(seconds) is None
+
+    def _outcome_within(self, seconds: float) -> int | None:
+        """Reads com1 meanwhile: a guest whose words nobody takes waits with each of them."""
         deadline = time.monotonic() + seconds
+        watched: list[QemuGuest | socket.socket] = [self.guest, self.com1]
         while (left := deadline - time.monotonic()) > 0:
-            if self.guest.outcome() is not None:
-                return False
-            select.select([self.guest], [], [], min(left, self.guest.wait_at_most_s()))
-        return True
+            outcome = self.guest.outcome()
+            if outcome is not None:
+                return outcome
+            ready, _, _ = select.select(watched, [], [], min(left, self.guest.wait_at_most_s()))
+            if self.com1 in ready and not self._reads():
+                watched.remove(self.com1)
+        return None
+
+    def _reads(self) -> bool:
+        """Take what has been printed; False: there will be no more."""
+        received = self.com1.recv(4096)
+        self.printed += received.decode(errors="replace")
+        return bool(received)
 
     @property
     def com1(self) -> socket.socket:
