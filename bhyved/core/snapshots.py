@@ -40,6 +40,7 @@ class Consistency(enum.StrEnum):
     """What a guest that is started from the snapshot finds."""
 
     CLEAN = "clean"  # it had shut itself down
+    FROZEN = "frozen"  # its agent had written out its file systems and held them still
     SUSPENDED = "suspended"  # its memory was on disk: only together with that, a guest that goes on
     CRASH = "crash-consistent"  # as after a power cut
     PER_POOL = "per-pool"  # it wrote while the pools were snapshotted one after the other
@@ -150,7 +151,7 @@ def by_pool(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
 # --- taking one -------------------------------------------------------------------------------------------------------------------
 
 
-def consistency(status: VmStatus, *, pools: int) -> Consistency:
+def consistency(status: VmStatus, *, is_frozen: bool, pools: int) -> Consistency:
     """What a snapshot is that is taken while nothing can start the guest, or while it does what `status` says."""
     if status.phase in IDLE and not status.stuck:
         if status.suspended is not None:
@@ -158,6 +159,8 @@ def consistency(status: VmStatus, *, pools: int) -> Consistency:
         last = status.last_exit
         # Cut power is told apart from a power-off by who asked for it: bhyve ends with 1 either way (contract 1.7.1).
         return Consistency.CLEAN if last is None or (last.kind in _GOOD_ENDS and not last.forced) else Consistency.CRASH
+    if is_frozen:
+        return Consistency.FROZEN
     return Consistency.CRASH if pools == 1 else Consistency.PER_POOL
 
 

@@ -128,6 +128,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     macs: dict[str, str] = {}
     console_bytes: int = 0
     ready_run: str = ""  # the run whose readiness has been told
+    frozen_run: str = ""  # the run whose file systems may be frozen
 
 
 RECORD_VERSION = 1

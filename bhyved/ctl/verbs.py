@@ -229,8 +229,9 @@ VERBS = (
         ),
         about=(
             "All disks of a guest are taken at one moment, and the guest runs on. The snapshot says what it is: clean, of a guest that had "
-            "shut itself down; crash-consistent, as after a power cut; per-pool, where a running guest has disks in several pools, "
-            "which are taken one after the other. Disks that the guest only reads are left out. vmctl rollback goes back to one."
+            "shut itself down; frozen, where its guest agent held its file systems still; crash-consistent, as after a power cut; "
+            "per-pool, where a running guest has disks in several pools, which are taken one after the other. Disks that the guest only "
+            "reads are left out. vmctl rollback goes back to one."
         ),
         examples=(
             ("vmctl snapshot web1 --name before-upgrade", ""),

@@ -6,6 +6,7 @@ daemon takes it up.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import trio
@@ -22,6 +23,7 @@ from bhyved.daemon.around import Around
 from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.deeds import Deeds
 from bhyved.daemon.fitness import Fitness
+from bhyved.daemon.freezing import Freezing, Frozen
 from bhyved.daemon.ports import Found
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
@@ -41,6 +43,7 @@ class VmDriver:
         self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up)
         self._deeds = Deeds(self._standing, turns, self._ascent, submit=self.submit, ended=self._ended, start=self._start)
         self._fitness = Fitness(self._standing, turns, self._deeds, submit=self.submit, start=self._start)
+        self._freezing = Freezing(self._standing)
         self._life = self._standing.life
         self._stirred = trio.Event()
         self._early: list[lifecycle.Event] | None = []  # wishes that came before the driver had looked around
@@ -184,6 +187,10 @@ class VmDriver:
         answer = self.submit(lifecycle.Suspend(by=by))
         return msgspec.structs.replace(answer, text="; ".join(risks)) if answer.ok else answer
 
+    def frozen(self) -> AbstractAsyncContextManager[Frozen]:
+        """The guest's file systems, as far as its agent can freeze them."""
+        return self._freezing.frozen()
+
     async def inject_nmi(self) -> Answer:
         """A non-maskable interrupt: for debugging, it may panic the guest."""
         return await self._deeds.inject_nmi()
@@ -255,6 +262,7 @@ class VmDriver:
         self._start(self._deeds.watch)
         if found.stage is Stage.RUNNING:
             self._start(self._ascent.watch) if not up else self._fitness.came_up()
+            self._start(self._freezing.thaw_left)
 
     # --- steps ---------------------------------------------------------------------------------------------------------------
 

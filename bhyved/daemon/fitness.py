@@ -7,11 +7,11 @@ import trio
 
 from bhyved.core import lifecycle, tally
 from bhyved.core.lifecycle import Answer
-from bhyved.core.spec import VmSpec
 from bhyved.core.status import Phase
+from bhyved.daemon.agent import agent_path
 from bhyved.daemon.deeds import Deeds, Start
 from bhyved.daemon.health import HealthWatch
-from bhyved.daemon.readiness import Questions, agent_port
+from bhyved.daemon.readiness import Questions
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
 from bhyved.daemon.turnstile import Turnstile
@@ -66,7 +66,7 @@ class Fitness:
     def _questions(self, run: Run) -> Questions:
         around = self._of.around
         path = agent_path(run.spec, around.spec.paths.run)
-        return Questions(self._of.name, around.consoles, around.commands, around.spec.run_as or "", path)
+        return Questions(self._of.name, around.consoles, around.commands, around.spec.run_as or "", self._of.agent, path)
 
     async def _wait_ready(self, run: Run) -> None:
         of, ready = self._of, self._of.spec.order.ready
@@ -121,11 +121,3 @@ class Fitness:
         self._of.ill = ""
         self._of.publish()
         self._of.chronicle.tell("well")
-
-
-def agent_path(spec: VmSpec, run: str) -> str:
-    """The host's end of the guest agent's port; '' when the guest has none."""
-    for number, console in enumerate(spec.virtio_console):
-        if console.name == agent_port():
-            return str(console.path or f"{run}/vm/{spec.name}/vtcon{number}.sock")
-    return ""

@@ -169,7 +169,7 @@ class Datasets(Protocol):
     async def count(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
         """Dataset → snapshot → unix time; datasets that do not exist are left out."""
 
-    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str]) -> None:
+    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str], *, limit_s: float) -> None:
         """All or none, and those of one pool at one moment."""
 
     async def destroy(self, full: str) -> None:

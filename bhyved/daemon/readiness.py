@@ -3,7 +3,6 @@
 The console is waited for. The others are polled, since no system tells when a port opens or a command would succeed: at PERIOD_S.
 """
 
-import contextlib
 import re
 from collections.abc import Awaitable, Callable
 
@@ -12,12 +11,12 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.core.spec import Health, Ready
 from bhyved.core.values import split_endpoint
+from bhyved.daemon.agent import Agent
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.ports import Commands
 
 PERIOD_S = 1.0  # between two questions to a guest that is not ready yet
 ASK_S = 5.0  # for one answer
-_AGENT_PORT = "org.qemu.guest_agent.0"
 
 
 Question = Callable[[], Awaitable[bool]]
@@ -26,9 +25,9 @@ Question = Callable[[], Awaitable[bool]]
 class Questions:
     """Asks one guest."""
 
-    def __init__(self, name: str, consoles: Consoles, commands: Commands, run_as: str, agent_path: str = "") -> None:
+    def __init__(self, name: str, consoles: Consoles, commands: Commands, run_as: str, agent: Agent, agent_path: str) -> None:
         self._name, self._consoles, self._commands, self._run_as = name, consoles, commands, run_as
-        self._agent_path = agent_path
+        self._agent, self._agent_path = agent, agent_path
 
     async def ready(self, ready: Ready, since: int, uptime_s: float) -> bool:
         """Whether the guest became ready in time. `since`: the console's offset where its run began; `uptime_s`: how long it runs."""
@@ -66,7 +65,7 @@ class Questions:
             argv = tuple(map(str, table.command))
             found["command"] = lambda: self._succeeds(argv)
         if table.agent:
-            found["agent"] = lambda: agent_answers(self._agent_path)
+            found["agent"] = lambda: self._agent.answers(self._agent_path)
         return found
 
     async def _succeeds(self, argv: tuple[str, ...]) -> bool:
@@ -91,27 +90,3 @@ async def _connects(address: str, port: int) -> bool:
         await trio.aclose_forcefully(stream)
         return True
     return False
-
-
-async def agent_answers(path: str) -> bool:
-    """Whether the QEMU guest agent behind a virtio-console socket answers `guest-ping`.
-
-    bhyve takes one client and a client must read (contract 3.2): one short visit, that takes all that comes.
-    """
-    with trio.move_on_after(ASK_S), contextlib.suppress(OSError):
-        async with await trio.open_unix_socket(path) as stream:
-            # 0xff makes the agent forget half a request of whoever came before (guest-sync-delimited).
-            await stream.send_all(b'\xff{"execute":"guest-ping"}\n')
-            received = b""
-            while b'"return"' not in received:
-                data = await stream.receive_some(4096)
-                if not data or len(received) > 1 << 16:
-                    return False
-                received += data
-            return True
-    return False
-
-
-def agent_port() -> str:
-    """The virtio-console port that the QEMU guest agent listens at in the guest."""
-    return _AGENT_PORT

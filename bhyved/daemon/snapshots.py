@@ -6,7 +6,7 @@ automation starts a guest with disks of two times.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime
 from typing import Protocol
 
@@ -21,10 +21,13 @@ from bhyved.core.status import Hold, Phase, VmStatus
 from bhyved.core.wire import SnapshotAnswer, SnapshotList
 from bhyved.daemon.board import Board
 from bhyved.daemon.events import Events
+from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.ports import Datasets
 
 UNFINISHED = "a rollback was begun and not finished: roll back again"
 SAVE_S = 5.0  # for the hold to get to disk
+TAKE_S = 60.0  # a transaction group of a busy pool takes seconds
+FROZEN_S = 10.0  # the guest's programs stand still meanwhile
 
 
 class Barred(Protocol):
@@ -53,6 +56,8 @@ class Barred(Protocol):
 
     def unbar(self, name: str) -> None: ...
 
+    def frozen(self, name: str) -> AbstractAsyncContextManager[Frozen]: ...
+
     async def kept(self, name: str) -> None: ...
 
 
@@ -69,23 +74,31 @@ class Snapshots:
             datasets = await self._located(vm)
             if any(each.name == name and not each.is_bookmark for each in await self._datasets.look(datasets)):
                 raise Refused("exists", f"{vm} has a snapshot {name} already")
-            pools = len(snapshots.by_pool(datasets))
-            status = self._status(vm)
-            how = snapshots.consistency(status, pools=pools)
-            idle = status.phase in IDLE
-            if idle:  # what it is called stays true: nothing starts it before it is taken
-                self._guests.bar(vm, f"waiting for a snapshot of it, {name}, to be taken")
-            try:
-                with trio.CancelScope(shield=True):  # bounded by the command's own limit
-                    await self._datasets.snapshot(datasets, name, snapshots.properties(status, self._spec(vm), how, by))
-            finally:
-                if idle:
-                    self._guests.unbar(vm)
+            async with self._guests.frozen(vm) as frozen:
+                how = await self._take(vm, name, datasets, is_frozen=frozen.is_frozen, by=by)
         text = f"snapshot {name} taken: {how}, {_disks(datasets)}"
         if how is Consistency.PER_POOL:
-            text += f", which are in {pools} pools and were taken one pool after the other"
+            text += f", which are in {len(snapshots.by_pool(datasets))} pools and were taken one pool after the other"
+        if frozen.why:
+            text += f" ({frozen.why})"
         self._tell("snapshot", vm, text, by, snapshot=name, consistency=how)
-        return SnapshotAnswer(name=vm, ok=True, code="accepted", text=text, phase=status.phase, snapshot=name, consistency=how)
+        phase = self._status(vm).phase
+        return SnapshotAnswer(name=vm, ok=True, code="accepted", text=text, phase=phase, snapshot=name, consistency=how)
+
+    async def _take(self, vm: str, name: str, datasets: tuple[Dataset, ...], *, is_frozen: bool, by: str) -> Consistency:
+        status = self._status(vm)
+        how = snapshots.consistency(status, is_frozen=is_frozen, pools=len(snapshots.by_pool(datasets)))
+        idle = status.phase in IDLE
+        if idle:  # what it is called stays true: nothing starts it before it is taken
+            self._guests.bar(vm, f"waiting for a snapshot of it, {name}, to be taken")
+        try:
+            with trio.CancelScope(shield=True):  # bounded by the command's own limit
+                found = snapshots.properties(status, self._spec(vm), how, by)
+                await self._datasets.snapshot(datasets, name, found, limit_s=FROZEN_S if is_frozen else TAKE_S)
+        finally:
+            if idle:
+                self._guests.unbar(vm)
+        return how
 
     async def listed(self, vm: str) -> SnapshotList:
         """Those of all its disks, oldest first."""

@@ -17,6 +17,7 @@ from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
 from bhyved.core.turns import Waiting
 from bhyved.core.units import Duration
+from bhyved.daemon.agent import Agent
 from bhyved.daemon.around import Around
 from bhyved.daemon.chronicle import Chronicle
 from bhyved.daemon.portrait import Sitting, portray
@@ -42,6 +43,7 @@ class Standing:
         self._hooks, self._hook_ended = 0, trio.Event()
         self.suspended = self.machine.suspended()
         self.chronicle = Chronicle(spec.name, around)
+        self.agent = Agent()
         self.saving = Saving(around.vault, spec.name, self.chronicle.tell)
         boot = around.host.boot
         wished = record.desired if record.desired is not None and record.desired_boot == boot else None

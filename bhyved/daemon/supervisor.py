@@ -5,6 +5,7 @@ Control, metrics and the page see the guests through this object; it decides not
 
 import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
 import msgspec
@@ -31,6 +32,7 @@ from bhyved.daemon.console import Consoles
 from bhyved.daemon.draining import Draining
 from bhyved.daemon.driver import VmDriver
 from bhyved.daemon.events import Events
+from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.guests import About
 from bhyved.daemon.needs import Needs
 from bhyved.daemon.ports import Files
@@ -244,6 +246,10 @@ class Supervisor:
 
     def unbar(self, name: str) -> None:
         self._turnstile.unbar(name)
+
+    def frozen(self, name: str) -> AbstractAsyncContextManager[Frozen]:
+        """The guest's file systems, as far as its agent can freeze them. Raises KeyError."""
+        return self._drivers[name].frozen()
 
     async def kept(self, name: str) -> None:
         """Return when what is to outlive the daemon of this guest is on disk, or has refused to go there. Raises KeyError."""

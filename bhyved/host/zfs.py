@@ -65,14 +65,14 @@ class HostDatasets:
         argv = ("zfs", "list", "-Hp", "-d", "1", "-t", "snapshot", "-o", ",".join(COUNTED), *names)
         return counted((await run_tool(self._tools, argv, limit_s=_ASK_S, ok=(0, 1), keep=_KEEP_BYTES)).text)
 
-    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str]) -> None:
+    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str], *, limit_s: float) -> None:
         """See `daemon.ports.Datasets.snapshot`. One command, and so one moment, a pool (contract 5.7)."""
         options = [word for key, value in properties.items() for word in ("-o", f"{key}={value}")]
         made: list[str] = []
         for pool in by_pool(datasets):
             wanted = [f"{dataset.name}@{name}" for dataset in pool]
             try:
-                await run_tool(self._tools, ("zfs", "snapshot", *options, *wanted), limit_s=_ACT_S)
+                await run_tool(self._tools, ("zfs", "snapshot", *options, *wanted), limit_s=limit_s)
             except HostError as error:
                 # One that was killed may have done it all the same; one that said no has not.
                 await self._undo([*made, *([] if isinstance(error, ToolError) else wanted)])

@@ -22,7 +22,7 @@ _DELAY_S = 0.05
 
 
 class Pool:
-    """All datasets: name -> its properties, with `type`, `volsize` (volumes), `snapshots` (name -> `txg`, `creation`, `properties`)."""
+    """All datasets: name -> its properties, among them `type`, `volsize`, `snapshots` (name -> `txg`, `creation`, `properties`)."""
 
     def __init__(self, root: str) -> None:
         self.root = root

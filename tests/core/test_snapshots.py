@@ -61,7 +61,15 @@ def test_a_volume_is_known_by_its_path(path: str, volume: str) -> None:
 )
 def test_a_snapshot_promises_no_more_than_it_holds(status: VmStatus, pools: int, how: Consistency) -> None:
     """Clean is what shut itself down; a process that may still write makes it a power cut at best."""
-    assert snapshots.consistency(status, pools=pools) is how
+    assert snapshots.consistency(status, is_frozen=False, pools=pools) is how
+
+
+def test_a_frozen_guest_is_better_than_a_power_cut() -> None:
+    """Over several pools too: nothing writes meanwhile. A guest that does not run is not called frozen."""
+    up = msgspec.structs.replace(DOWN, phase=Phase.UP)
+
+    assert snapshots.consistency(up, is_frozen=True, pools=2) is Consistency.FROZEN
+    assert snapshots.consistency(DOWN, is_frozen=True, pools=1) is Consistency.CLEAN
 
 
 def test_what_is_written_down_has_no_password() -> None:

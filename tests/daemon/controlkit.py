@@ -29,6 +29,7 @@ from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control
 from bhyved.daemon.events import Events
 from bhyved.daemon.figuremethods import Views
+from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.guests import About
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics
@@ -147,6 +148,10 @@ class PlayedGuests:
 
     def unbar(self, name: str) -> None:
         self.barred.remove(name)
+
+    @asynccontextmanager
+    async def frozen(self, name: str) -> AsyncIterator[Frozen]:
+        yield Frozen()
 
     async def kept(self, name: str) -> None:
         await trio.lowlevel.checkpoint()

@@ -1,6 +1,6 @@
 """ZFS as a test plays it: volumes by their paths, snapshots in a dictionary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -18,6 +18,7 @@ class FakeDatasets:
         self.did: list[str] = []
         self.counts = 0
         self.hindered: dict[str, str] = {}
+        self.on_snapshot: Callable[[], object] = lambda: None
         self.gate = trio.Event()
         self.gate.set()
 
@@ -38,8 +39,9 @@ class FakeDatasets:
         await self.gate.wait()
         return {name: {seen.name: seen.at_s for seen in self.taken if seen.dataset == name} for name in names}
 
-    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str]) -> None:
+    async def snapshot(self, datasets: Sequence[Dataset], name: str, properties: Mapping[str, str], *, limit_s: float) -> None:
         await self.gate.wait()
+        self.on_snapshot()
         for dataset in datasets:
             self.add(f"{dataset.name}@{name}", **properties)
 

@@ -27,7 +27,7 @@ def zfs(scripts: Scripts, tmp_path: Path) -> HostDatasets:
 
 async def test_one_command_a_pool(scripts: Scripts, zfs: HostDatasets) -> None:
     """All disks of a pool are taken by one command, which is one moment."""
-    await zfs.snapshot((A, C, B), "one", {"bhyved:vm": "web1"})
+    await zfs.snapshot((A, C, B), "one", {"bhyved:vm": "web1"}, limit_s=60)
 
     assert scripts.calls == ["zfs snapshot -o bhyved:vm=web1 p1/a@one p1/b@one", "zfs snapshot -o bhyved:vm=web1 p2/c@one"]
 
@@ -37,17 +37,16 @@ async def test_all_or_none_over_pools(scripts: Scripts, zfs: HostDatasets) -> No
     scripts.write("zfs", 'case "$*" in *p2/c@one) echo "cannot create snapshot: out of space" >&2; exit 1;; esac')
 
     with pytest.raises(HostError, match="out of space"):
-        await zfs.snapshot((A, B, C), "one", {})
+        await zfs.snapshot((A, B, C), "one", {}, limit_s=60)
     assert scripts.calls[2:] == ["zfs destroy p1/a@one", "zfs destroy p1/b@one"]
 
 
-async def test_a_snapshot_that_was_killed_is_undone(scripts: Scripts, zfs: HostDatasets, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_snapshot_that_was_killed_is_undone(scripts: Scripts, zfs: HostDatasets) -> None:
     """It may have been taken all the same, and nobody would know what it is worth."""
-    monkeypatch.setattr("bhyved.host.zfs._ACT_S", 0.3)
     scripts.write("zfs", '[ "$1" != snapshot ] || exec sleep 60')
 
     with pytest.raises(HostError, match="did not end within"):
-        await zfs.snapshot((A,), "one", {})
+        await zfs.snapshot((A,), "one", {}, limit_s=0.3)
     assert scripts.calls[1:] == ["zfs destroy p1/a@one"]
 
 
