@@ -26,14 +26,15 @@ MODULES = (
     "button",
     "evdev",
 )
-UEFI_MODULES = ("efivarfs",)  # refuses to load without UEFI, so rc loads it on its own
+OPTIONAL_MODULES = ("efivarfs",)  # refuses to load without UEFI, so rc loads it on its own
+SHARE_MODULES = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")  # the cloud kernel has none of 9p, and rc loads what there is
 
 # The last line of defence of a guest test: rc ends before getty starts, so the login prompt proves that acpid listens.
 # t.noacpi on the kernel command line makes a guest that ignores the button; t.ip=ADDR/BITS gives eth0 an address.
 RC = """#!/bin/sh
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
 hostname -F /etc/hostname
-for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+for module in $(cat /modules/order); do [ ! -e /modules/$module.ko ] || insmod /modules/$module.ko; done
 if [ -d /sys/firmware/efi/efivars ]; then
     insmod /modules/efivarfs.ko
     mount -t efivarfs efivars /sys/firmware/efi/efivars
@@ -85,7 +86,7 @@ def entries(busybox: bytes, applets: Iterable[str], modules: Mapping[str, bytes]
     found.extend(Entry(applet, stat.S_IFLNK | 0o777, b"/bin/busybox") for applet in applets if applet != "bin/busybox")
     found.append(Entry("init", stat.S_IFLNK | 0o777, b"/bin/busybox"))
     found.extend(Entry(name, stat.S_IFREG | mode, text.encode()) for name, (mode, text) in FILES.items())
-    found.append(Entry("modules/order", stat.S_IFREG | 0o644, " ".join(MODULES).encode()))
+    found.append(Entry("modules/order", stat.S_IFREG | 0o644, " ".join(MODULES + SHARE_MODULES).encode()))
     found.extend(Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, content) for name, content in modules.items())
     return found
 

@@ -1,4 +1,4 @@
-"""Devices as a real operating system sees them, through the daemon: UEFI variables, a screen, a TPM, an agent, an install medium."""
+"""Devices as a real operating system sees them, through the daemon: UEFI variables, a screen, a TPM, an agent, shares, a CD."""
 
 import shutil
 import socket
@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from bhyved.lab import guest512
 from tests.guests import linux
 from tests.guests.rfb import Viewer
-from tests.guests.test_linux_guest import PATIENCE_S, boot, guest, log_in, run, wait_for
+from tests.guests.shell import PATIENCE_S, boot, cut_off, guest, log_in, power_off, reboots, run, wait_for
 from tests.system.labkit import LabHost, running
 
 pytestmark = pytest.mark.guest
 
 VARIABLE = "/sys/firmware/efi/efivars/Kept-12345678-1234-1234-1234-123456789abc"
 _ATTRIBUTES = r"\007\000\000\000"  # non-volatile, boot service, run time: what Linux lets be written
-_RETURN_KEY = 0xFF0D  # an X11 keysym
+_RETURN_KEY, _ESCAPE_KEY = 0xFF0D, 0xFF1B  # X11 keysyms
 SCREEN_S = 60.0
 
 
@@ -48,11 +49,6 @@ def _empty(folder: Path) -> Path:
     return path
 
 
-def power_off(lab: LabHost, name: str) -> None:
-    lab.ask("stop", name)
-    lab.phase("down", name, patience_s=PATIENCE_S)
-
-
 def test_uefi_variables_are_kept_across_boots(uefi: LabHost) -> None:
     """A variable that the guest has written is there in its next run: the guest's own copy of the template goes with it."""
     boot(uefi, "linux")
@@ -68,26 +64,32 @@ def test_uefi_variables_are_kept_across_boots(uefi: LabHost) -> None:
 
 
 def test_the_screen_shows_the_firmware_and_takes_keys(uefi: LabHost) -> None:
-    """The VNC address that the daemon names has a picture of the firmware's, which a key press changes."""
+    """The VNC address that the daemon names has a picture of the firmware's, which key presses change."""
     uefi.ask("start", "empty")
     row = uefi.until(lambda rows: rows["empty"]["vnc"] != "", "it has a screen", PATIENCE_S)["empty"]
     address, _, port = row["vnc"].rpartition(":")
-    prompt = uefi.call("console.wait-for", name="empty", text="Shell> ", since="boot", timeout=PATIENCE_S)
-    assert prompt["found"], uefi.console("empty")
+    wait_for(uefi, "empty", "to skip")  # "Press ESC in 5 seconds to skip startup.nsh"
 
     with socket.create_connection((address, int(port)), SCREEN_S) as connection:
         viewer = Viewer(connection)
         assert viewer.enter() >= (640, 480)
         before = viewer.picture()
-        for is_down in (1, 0):
-            connection.sendall(struct.pack(">BBHI", 4, is_down, 0, _RETURN_KEY))
+        press(connection, _ESCAPE_KEY)
+        prompt = uefi.call("console.wait-for", name="empty", text="Shell> ", since="boot", timeout=PATIENCE_S)
+        assert prompt["found"], uefi.console("empty")
+        press(connection, _RETURN_KEY)
         assert uefi.call("console.wait-for", name="empty", text="Shell> ", since=prompt["offset"], timeout=PATIENCE_S)["found"]
         after = viewer.picture()
 
     assert before.colours > 1
     assert before.pixels != after.pixels
-    uefi.ask("poweroff", "empty")
-    uefi.phase("down", "empty", patience_s=PATIENCE_S)
+    cut_off(uefi, "empty")
+
+
+def press(viewer: socket.socket, key: int) -> None:
+    """Down and up again."""
+    for is_down in (1, 0):
+        viewer.sendall(struct.pack(">BBHI", 4, is_down, 0, key))
 
 
 def test_linux_sees_a_tpm_of_its_own(uefi: LabHost) -> None:
@@ -119,23 +121,54 @@ def test_an_agent_in_the_guest_says_when_it_is_ready() -> None:
         power_off(lab, "web1")
 
 
-def test_the_install_medium_goes_after_the_first_reboot(tmp_path: Path) -> None:
-    """`start --install` gives the guest its drive; when the installer reboots, the guest comes up without it."""
-    iso = tmp_path / "install.iso"
-    iso.write_bytes(bytes(1 << 20))
-    look = "echo drive=$(ls /sys/bus/pci/devices | grep -c 0000:00:02.0)"
-    with running({"web1": guest(linux.direct(), more=f'[[cdrom]]\npath = "{iso}"\nwhen = "install"')}, engine="qemu") as lab:
-        assert lab.ask("start", "web1", install=True)["ok"]
-        lab.phase("up", "web1", patience_s=PATIENCE_S)
-        wait_for(lab, "web1", "login:")
+def test_a_guest_reads_and_writes_a_share(tmp_path: Path) -> None:
+    """A directory of the host by 9p: what lies there is read; what is written arrives, unless the share is read-only."""
+    for name in ("open", "closed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "greeting").write_text(f"hello from {name}\n")
+    shares = "".join(
+        f'[[share]]\nname = "{name}"\npath = "{tmp_path / name}"\nread-only = {is_closed}\n'
+        for name, is_closed in (("open", "false"), ("closed", "true"))
+    )
+    with running({"web1": guest(linux.direct(full=True), more=shares)}, engine="qemu") as lab:
+        boot(lab, "web1")
         log_in(lab, "web1")
-        run(lab, "web1", look, "drive=1")
-        first = lab.rows()["web1"]["run"]
+        for name in ("open", "closed"):
+            run(lab, "web1", f"mkdir /{name} && mount -t 9p -o trans=virtio {name} /{name} && cat /{name}/greeting", f"hello from {name}")
+            run(lab, "web1", f"echo a-word >/{name}/answer; echo {name}-wrote=$?", f"{name}-wrote={0 if name == 'open' else 1}")
+        cut_off(lab, "web1")
 
-        lab.call("console.send", name="web1", text="reboot -f\n")
-        lab.until(lambda rows: rows["web1"]["run"] not in ("", first) and rows["web1"]["phase"] == "up", "up again", PATIENCE_S)
-        wait_for(lab, "web1", "login:")
+    assert (tmp_path / "open/answer").read_text() == "a-word\n"
+    assert [path.name for path in (tmp_path / "closed").iterdir()] == ["greeting"]
+
+
+def test_an_installer_boots_from_its_cd_which_then_goes(tmp_path: Path) -> None:
+    """`start --install`: GRUB on the CD boots Linux, which writes a system on the empty disk; after its reboot the CD is no longer there.
+
+    The CD is the first that the firmware would boot from: were it there, its installer would run again.
+    """
+    iso, disk = linux.installer(), tmp_path / "disk.img"
+    disk.write_bytes(bytes(guest512.DISK_BYTES))
+    text = f"""
+memory = "256M"
+autostart = false
+disk = [{{ path = "{disk}", model = "virtio-blk", boot-index = 1 }}]
+cdrom = [{{ path = "{iso}", when = "install", boot-index = 0 }}]
+[boot]
+loader = "uefi-csm"
+"""
+    with running({"web1": text}, engine="qemu") as lab:
+        boot(lab, "web1", install=True)
+        wait_for(lab, "web1", linux.CD_GREETING)
         log_in(lab, "web1")
+        run(lab, "web1", "echo controllers=$(cat /sys/bus/pci/devices/*/class | grep -c 0x010601)", "controllers=2")  # one is q35's own
 
-        run(lab, "web1", look, "drive=0")
+        reboots(lab, "web1", f"cat {linux.SYSTEM} >/dev/vda && sync && reboot -f")
+
+        wait_for(lab, "web1", f"boot {linux.BOOTS_SO_FAR + 1} clean")
+        assert lab.runs("web1")[-1]["kind"] == "reboot"
         power_off(lab, "web1")
+        assert lab.ask("start", "web1")["ok"]
+        wait_for(lab, "web1", f"boot {linux.BOOTS_SO_FAR + 2} clean")
+        power_off(lab, "web1")
+        assert lab.console("web1").count(linux.CD_GREETING) == 1

@@ -13,11 +13,10 @@ import pytest
 
 from tests.ctl.tmux import Pane, needs_tmux, terminal
 from tests.guests import linux
-from tests.guests.test_linux_guest import guest
+from tests.guests.shell import PATIENCE_S, guest
 from tests.system.labkit import LabHost, running, sim
 
 VMCTL = (sys.executable, "-m", "bhyved.cli.ctl")
-PATIENCE_S = 120.0
 
 
 @contextmanager
@@ -88,7 +87,7 @@ def test_a_day_at_a_linux_guest() -> None:
         pane.until("# *$", patience_s=PATIENCE_S)
         pane.type("echo one-$((40+2))\r")
         pane.until("^one-42")
-        pane.type("for n in 1 2 3 4 5 6 7 8; do echo line-$n; sleep 0.5; done; echo two-$((40+3))\r")
+        pane.type("for n in 1 2 3 4 5 6 7 8; do echo line-$n; usleep 250000; done; echo two-$((40+3))\r")
         pane.until("^line-2")
         replace_daemon(lab, pane)
         pane.until("^two-43", patience_s=PATIENCE_S)
