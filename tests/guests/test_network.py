@@ -8,7 +8,7 @@ import pytest
 from bhyved.lab import links
 from tests.guests import linux
 from tests.guests.shell import boot, cut_off, guest, log_in, power_off, run
-from tests.lab.test_real_network import links_of, processes_in
+from tests.lab.namespaces import links_of, processes_in
 from tests.system.labkit import LabHost, running
 
 pytestmark = [pytest.mark.guest, pytest.mark.skipif(bool(links.unfit()), reason=f"a real network {links.unfit()}")]

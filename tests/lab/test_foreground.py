@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bhyved.host import hostlock
-from bhyved.lab import foreground, power
+from bhyved.lab import foreground, layout, power, settle
 from bhyved.lab.host import HostLock
 from tests.lab.labhost import PATIENCE_S, until
 
@@ -345,3 +345,27 @@ def test_help_fits() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
     for option in ("--root", "--guest", "--vm-dir", "--config", "--metrics", "--release", "--arch", "--destroy"):
         assert f"{option} " in done.stdout
+
+
+def test_a_real_network_needs_root(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Anybody else is told so, and the lab stays what it was."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1001)
+
+    assert foreground.main(["--root", str(root), "--network", "real"]) == 1
+
+    assert capfd.readouterr().err == "bhyved lab: --network real needs root, who alone may make interfaces\n"
+    assert layout.network(root) == "simulated"
+
+
+@pytest.mark.parametrize("before", ["", "127.0.0.1:0", "unix:{root}/run/metrics.sock"])
+def test_metrics_are_where_one_gets_at_them(root: Path, before: str) -> None:
+    """Nobody outside reaches the 127.0.0.1 of a real network; an address that somebody chose stays."""
+    for network, listen in (("real", f"unix:{root}/run/metrics.sock"), ("simulated", "127.0.0.1:0")):
+        layout.make(root, network=network)
+        settle.write(root, settle.Wanted(metrics=before.format(root=root) or None))
+        settle.write(root, settle.Wanted())
+        assert config(root)["metrics"]["listen"] == listen
+
+    settle.write(root, settle.Wanted(metrics="127.0.0.1:9747"))
+    settle.write(root, settle.Wanted())
+    assert config(root)["metrics"]["listen"] == "127.0.0.1:9747"

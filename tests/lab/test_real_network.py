@@ -1,6 +1,5 @@
 """A lab with real taps and bridges (root only): the same ifconfig, Linux's own links behind it, nothing of them outside or afterwards."""
 
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from bhyved.core.ifconfig import parse_ifconfig
 from bhyved.lab import layout, links, power
 from bhyved.lab.host import HostLock
 from tests.lab.labhost import Lab, until
+from tests.lab.namespaces import links_of, processes_in
 from tests.lab.test_host_tools import REFUSALS, hold_tap
 from tests.system.labkit import BHYVED, LabHost, sim
 
@@ -39,32 +39,14 @@ class RealLab(Lab):
         return links_of(HostLock(self.root).holder())
 
 
-def links_of(pid: int | None) -> dict[str, dict[str, Any]]:
-    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-json", "-details", "link", "show"]
-    found = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
-    return {link["ifname"]: link for link in found}
-
-
 def what_is_set(found: dict[str, dict[str, Any]]) -> dict[str, list[Any]]:
     """Links without what passes by itself: timers, carrier."""
     return {name: [link.get(key) for key in ("mtu", "master", "address", "ifalias")] for name, link in found.items()}
 
 
-def processes_in(namespace: str) -> list[int]:
-    """Who is in a network namespace, which lasts as long as anybody is."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "ns/net") == namespace:
-                found.append(int(process.name))
-        except OSError:  # it has ended
-            continue
-    return found
-
-
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
-    """One for all: each test has interfaces of its own and takes them away."""
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
+    """One for all."""
     if shutil.which("nsenter") is None:
         pytest.skip("nsenter is not installed (package util-linux)")
     lab = RealLab(tmp_path_factory.mktemp("real"))
@@ -73,6 +55,16 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLab]:
     assert processes_in(namespace) == [HostLock(lab.root).holder()]
     power.off(lab.root)
     assert processes_in(namespace) == []
+
+
+@pytest.fixture
+def real(host: RealLab) -> Iterator[RealLab]:
+    """With no interfaces afterwards but those that it came with, however a test ended."""
+    came_with, before = host.said("ifconfig", "-l").split(), set(host.links())
+    yield host
+    for name in set(host.said("ifconfig", "-l").split()).difference(came_with):
+        host.said("ifconfig", name, "destroy")
+    assert set(host.links()) == before
 
 
 def test_a_tap_is_a_link_of_linux(real: RealLab) -> None:
@@ -105,7 +97,6 @@ def test_a_bridge_keeps_its_members_under_another_name(real: RealLab) -> None:
     real.said("ifconfig", "vm-public", "destroy")
     assert "vm-public" not in real.links()
     assert "master" not in real.links()["tap1"]
-    real.said("ifconfig", "tap1", "destroy")
 
 
 def test_refusals_are_the_same(real: RealLab) -> None:
@@ -120,8 +111,6 @@ def test_refusals_are_the_same(real: RealLab) -> None:
         assert real.refused("ifconfig", *words.split()) == text
 
     assert what_is_set(real.links()) == before
-    for made in ("tap1", "tap2", "bridge1"):
-        real.said("ifconfig", made, "destroy")
 
 
 def test_a_card_of_the_machine_joins_no_real_bridge(real: RealLab) -> None:
@@ -141,7 +130,6 @@ def test_what_linux_will_not_do_is_said(real: RealLab) -> None:
 
     assert said.startswith("ifconfig: ip link set dev tap1 ")
     assert "no-address" not in real.said("ifconfig", "tap1")
-    real.said("ifconfig", "tap1", "destroy")
 
 
 def test_an_opener_that_dies_lets_go(real: RealLab) -> None:
