@@ -1,5 +1,7 @@
 """What no run may meet: snapshots and rollbacks against the lifecycle of a real supervisor, over ZFS as a test plays it."""
 
+from pathlib import Path
+
 import pytest
 import trio
 import trio.testing
@@ -7,13 +9,14 @@ import trio.testing
 from bhyved.core.config import Loaded
 from bhyved.core.devices import Disk
 from bhyved.core.errors import HostError
-from bhyved.core.lifecycle import SetHold
+from bhyved.core.lifecycle import SetHold, Start
 from bhyved.core.snapshots import CONSISTENCY, VM, Refused
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Hold, Phase
 from bhyved.core.values import AbsPath
 from bhyved.daemon.census import PERIOD_S, Census
 from bhyved.daemon.snapshots import UNFINISHED, Snapshots
+from tests.daemon.controlkit import served, user
 from tests.daemon.fakehost import NOON
 from tests.daemon.fakezfs import ZVOLS, FakeDatasets
 from tests.daemon.guestkit import Lab, guest, lab
@@ -227,3 +230,39 @@ async def test_a_scrape_does_not_wait_for_zfs(autojump_clock: trio.abc.Clock, nu
     datasets.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     assert census.stocks()["web1"].count == 0
+
+
+async def test_who_is_barred_in_the_middle_of_a_crowd_stays(autojump_clock: trio.abc.Clock) -> None:
+    """Turns are given a few at a time: one that was worked out before the bar is not given after it."""
+    async with lab(*[guest(f"vm{number}") for number in range(3)]) as it:
+        submit, given = it.guests.submit, []
+        turnstile = it.guests._turnstile
+        for number in range(3):
+            submit(f"vm{number}", Start(by="bob"))
+
+        def go(name: str, lacking: str) -> None:
+            given.append(name)
+            if len(given) == 1:
+                turnstile.bar("vm2", "busy")
+
+        await turnstile._look(go, lambda *_: None)
+
+        assert given == ["vm0", "vm1"]
+        turnstile.unbar("vm2")
+        await it.phase(Phase.UP, "vm2")
+
+
+async def test_an_owner_destroys_what_bhyved_took_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots of the host's own tools are not a guest's owner's to destroy."""
+    monkeypatch.chdir(tmp_path)
+    spec = guest("web1", owner=("alice",), disk=(Disk(path=AbsPath(f"{ZVOLS}zroot/a")),))
+    async with served(tmp_path, spec) as daemon:
+        daemon.guests.datasets.add("zroot/a@ours", **{VM: "web1"})
+        daemon.guests.datasets.add("zroot/a@theirs")
+        async with daemon.client(user("alice", 1001)) as client:
+            for wanted, code in (("theirs", "not-ours"), ("zroot/a@theirs", "not-permitted"), ("ours", None)):
+                await client.ask("vm.snapshot-delete", wanted, name="web1", snapshot=wanted)
+                answer = await client.line()
+                assert answer.get("error", {}).get("data", {}).get("code") == code
+
+    assert daemon.guests.datasets.did == ["destroy zroot/a@ours"]
