@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 
 from bhyved.core import neighbours
-from bhyved.core.decode import Path, check_values, decode, nearest
+from bhyved.core.decode import Path, check_values, decode, nearest, shown, split_key
 from bhyved.core.spec import DaemonSpec, VmSpec
+from bhyved.core.tomllines import line_of, lines_of
 from bhyved.core.values import name_problem
 
 _LINE = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)$")
+_TUPLE = re.compile(r"\('[^()]*'\S*\)")  # how tomllib shows a key: ('boot', 'grub')
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
+_PLAINLY = {"cannot overwrite a value": "the key has a value already", "cannot mutate immutable namespace": "nothing can be added to"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -34,7 +38,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     key: str = ""  # disk[0].path; empty: the file as a whole
-    line: int | None = None  # known for syntax errors only
+    line: int | None = None  # None: the file has nothing of it, or is wrong as a whole
     found: str = ""
     sentence: str
     vms: tuple[str, ...] = ()
@@ -61,7 +65,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(main: Source, guests: Mapping[str, Source], templates: Mapping[str, Source]) -> Loaded:
     """Read everything. Never raises for what a file says."""
-    loader = _Loader(templates)
+    loader = _Loader(templates, [main, *guests.values(), *templates.values()])
     daemon = loader.daemon(main)
     vms: dict[str, VmSpec] = {}
     for name in sorted(guests):
@@ -70,8 +74,8 @@ def load(main: Source, guests: Mapping[str, Source], templates: Mapping[str, Sou
             vms[name] = spec
     loader.check_templates()
     clashes = neighbours.look(vms, known=frozenset(guests))
-    problems = [*loader.problems, *(_between(clash, guests) for clash in clashes if clash.is_fatal)]
-    warnings = [_between(clash, guests) for clash in clashes if not clash.is_fatal]
+    problems = [*loader.problems, *(loader.between(clash, guests) for clash in clashes if clash.is_fatal)]
+    warnings = [loader.between(clash, guests) for clash in clashes if not clash.is_fatal]
     return Loaded(daemon=daemon, vms=vms, problems=_merged(problems), warnings=_merged(warnings))
 
 
@@ -93,9 +97,11 @@ class _Layers:
 
 
 class _Loader:
-    def __init__(self, templates: Mapping[str, Source]) -> None:
+    def __init__(self, templates: Mapping[str, Source], files: Iterable[Source]) -> None:
         self.problems: list[Problem] = []
         self.sources = templates
+        self.texts = {source.path: source.text for source in files}
+        self.lines: dict[str, dict[Path, int]] = {}
         self.templates = {name: self._parse(source) for name, source in sorted(templates.items())}
 
     def daemon(self, main: Source) -> DaemonSpec | None:
@@ -104,7 +110,7 @@ class _Loader:
             return None
 
         def report(path: Path, found: str, sentence: str) -> None:
-            self.problems.append(Problem(file=main.path, key=key_text(path), found=found, sentence=sentence))
+            self._add(main.path, path, found, sentence)
 
         return decode(DaemonSpec, table, report)
 
@@ -121,8 +127,7 @@ class _Loader:
         layers.put(table, source.path)
 
         def report(path: Path, found: str, sentence: str) -> None:
-            file = layers.file_of(path, source.path)
-            self.problems.append(Problem(file=file, key=key_text(path), found=found, sentence=sentence, vms=(name,)))
+            self._add(layers.file_of(path, source.path), path, found, sentence, (name,))
 
         spec = decode(VmSpec, layers.table, report, given={"name": name})
         return spec if sound else None
@@ -135,7 +140,7 @@ class _Loader:
             file = self.sources[name].path
 
             def report(path: Path, found: str, sentence: str, file: str = file) -> None:
-                self.problems.append(Problem(file=file, key=key_text(path), found=found, sentence=sentence))
+                self._add(file, path, found, sentence)
 
             rest = {key: value for key, value in table.items() if key != "template"}
             check_values(VmSpec, rest, report, given={"name": "template"})
@@ -147,13 +152,13 @@ class _Loader:
         if isinstance(names, str):
             names = [names]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            self.problems.append(Problem(file=file, key="template", sentence='must be an array of names, such as ["base"]', vms=vms))
+            self._add(file, ("template",), shown(names), 'must be an array of names, such as ["base"]', vms)
             return False
         sound = True
         for name in names:
             problem = self._template_problem(name, above)
             if problem:
-                self.problems.append(Problem(file=file, key="template", found=f'"{name}"', sentence=problem, vms=vms))
+                self._add(file, ("template",), shown(name), problem, vms)
                 sound = False
                 continue
             table = dict(self.templates[name] or {})
@@ -161,6 +166,21 @@ class _Loader:
             sound &= self._stack(layers, table.pop("template", []), path, vm, (*above, name))
             layers.put(table, path)
         return sound
+
+    def between(self, clash: neighbours.Clash, guests: Mapping[str, Source]) -> Problem:
+        """What is wrong between guests, in the file of the first of them."""
+        file = guests[clash.vms[0]].path
+        line = self._line(file, split_key(clash.key))
+        return Problem(file=file, key=clash.key, line=line, found=clash.found, sentence=clash.sentence, vms=clash.vms)
+
+    def _add(self, file: str, path: Path, found: str, sentence: str, vms: tuple[str, ...] = ()) -> None:
+        line = self._line(file, path)
+        self.problems.append(Problem(file=file, key=key_text(path), line=line, found=found, sentence=sentence, vms=vms))
+
+    def _line(self, file: str, path: Path) -> int | None:
+        if file not in self.lines:
+            self.lines[file] = lines_of(self.texts[file])
+        return line_of(self.lines[file], path)
 
     def _template_problem(self, name: str, above: tuple[str, ...]) -> str:
         if name not in self.templates:
@@ -180,13 +200,26 @@ class _Loader:
             return None
         try:
             return tomllib.loads(source.text)
-        except (ValueError, RecursionError) as err:  # tomllib: a number of 5000 digits is a plain ValueError
-            text = str(err) if isinstance(err, ValueError) else "nested too deeply"
-            match = _LINE.search(text)
-            line = int(match[1]) if match else None
-            sentence = f"no TOML: {_lower(_LINE.sub('', text))}" + (f", column {match[2]}" if match else "")
-            self.problems.append(Problem(file=source.path, line=line, sentence=sentence, vms=vms))
+        except (ValueError, RecursionError) as err:
+            line, sentence = _syntax(err, source.text)
+            found = shown(source.text.split("\n")[line - 1].strip()) if line is not None else ""
+            self.problems.append(Problem(file=source.path, line=line, found=found, sentence=f"no TOML: {sentence}", vms=vms))
             return None
+
+
+def _syntax(err: ValueError | RecursionError, text: str) -> tuple[int | None, str]:
+    """The line where tomllib gave up, and why, without Python's words."""
+    if isinstance(err, RecursionError):
+        return None, "nested too deeply"
+    if not isinstance(err, tomllib.TOMLDecodeError):
+        return None, "a number has too many digits"  # Python reads at most 4300
+    said = _TUPLE.sub(lambda match: f"[{key_text(tuple(_QUOTED.findall(match[0])))}]", _lower(str(err)))
+    for pythons, ours in _PLAINLY.items():
+        said = said.replace(pythons, ours)
+    match = _LINE.search(said)
+    if match is not None:
+        return int(match[1]), f"{said[: match.start()]}, column {match[2]}"
+    return text.rstrip("\n").count("\n") + 1, said.replace(" (at end of document)", ", at the end of the file")
 
 
 def key_text(path: Path) -> str:
@@ -215,10 +248,6 @@ def _overlay(base: dict[str, Any], top: Mapping[str, Any], origins: dict[Path, s
                 del origins[old]
             origins[path] = file
             base[key] = value
-
-
-def _between(clash: neighbours.Clash, guests: Mapping[str, Source]) -> Problem:
-    return Problem(file=guests[clash.vms[0]].path, key=clash.key, found=clash.found, sentence=clash.sentence, vms=clash.vms)
 
 
 def _merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:

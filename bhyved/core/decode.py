@@ -97,7 +97,7 @@ class _Decoder:
             return kind(**values)
         except RuleError as err:
             for key, sentence in err.broken:
-                self.report((*path, *_split(key)), _found(table, _split(key)), sentence)
+                self.report((*path, *split_key(key)), _found(table, split_key(key)), sentence)
             return BAD
 
     def value(self, kind: Any, raw: Any, path: Path) -> Any:
@@ -108,7 +108,10 @@ class _Decoder:
                 return count if count is BAD else Topology(sockets=count)
             if isinstance(raw, dict):
                 return self.table(kind, raw, path, {})
-            return self._bad(path, raw, f"must be a table: write [{_last(path)}]")
+            if kind is Topology:
+                return self._bad(path, raw, "must be a number of vCPUs, or a table such as { sockets = 1, cores = 2 }")
+            brackets = "[[{}]]" if isinstance(path[-1], int) else "[{}]"
+            return self._bad(path, raw, f"must be a table: write {brackets.format(_last(path))}")
         if get_origin(kind) is tuple:
             return self._array(get_args(kind)[0], raw, path, meta)
         return self._scalar(kind, meta, raw, path)
@@ -183,15 +186,15 @@ def _wanted(kind: Any, meta: msgspec.Meta | None, raw: Any, err: msgspec.Validat
         least, most = meta.ge, meta.le
         return f"must be an integer from {least} to {most}"
     if kind is str:
-        return "must be a string"
+        return "must be text, in quotes"
     return str(err.__cause__) if err.__cause__ is not None else str(err)
 
 
-def _split(key: str) -> Path:
+def split_key(key: str) -> Path:
     """The path of a rule's key: `pin[0]`, `options."x.y"`."""
     if '."' in key:
         head, _, tail = key.partition('."')
-        return (*_split(head), tail.removesuffix('"'))
+        return (*split_key(head), tail.removesuffix('"'))
     parts: list[str | int] = []
     for word in filter(None, key.split(".")):
         name, bracket, index = word.partition("[")

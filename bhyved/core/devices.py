@@ -166,9 +166,9 @@ class Network(Table, frozen=True, kw_only=True):
             yield "bridge", f"a card on {given[0]} cannot be on a bridge"
         # bhyve picks the backend by the beginning of the interface's name (contract 3.2).
         if self.tap is not None and not _is_numbered(self.tap, "tap"):
-            yield "tap", f'{self.tap!r} must be named "tap" and a number: bhyve opens nothing else as a tap'
+            yield "tap", 'must be named "tap" and a number: bhyve opens nothing else as a tap'
         if self.vmnet is not None and not _is_numbered(self.vmnet, "vmnet"):
-            yield "vmnet", f'{self.vmnet!r} must be named "vmnet" and a number'
+            yield "vmnet", 'must be named "vmnet" and a number'
         if self.netmap is not None and not self.netmap.startswith(("netmap:", "vale")):
             yield "netmap", 'must be "netmap:INTERFACE" or "valeSWITCH:PORT"'
         if self.mtu is not None and self.model != "virtio-net":

@@ -5,6 +5,7 @@ Frozen and hashable, so that `old == new` is the reload question. Defaults stand
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -65,8 +66,10 @@ class Stop(Table, frozen=True, kw_only=True):
     ignore_early_term: bool = True
 
     def rules(self) -> Iterator[Rule]:
-        if list(self.presses) != sorted(set(self.presses)):
-            yield "presses", "must grow"
+        for before, press in pairwise(self.presses):
+            if press <= before:
+                yield "presses", f"must grow: {press} does not come after {before}"
+                break
         if not self.presses and self.command is None:
             yield "presses", "must not be empty without a command: nothing would ask the guest to stop"
 

@@ -137,9 +137,11 @@ def dec_hook(wanted: type, value: Any) -> Any:
         raise NotImplementedError(f"no way to read a {wanted.__name__}")
     if isinstance(value, wanted):
         return value
-    kind = dict if issubclass(wanted, dict) else str
-    if not isinstance(value, kind):
-        raise ValueError(f"must be a {'table' if kind is dict else 'string'}; {_example(wanted)}")  # noqa: TRY004 - msgspec reports ValueError with its path
+    if issubclass(wanted, dict):
+        if not isinstance(value, dict):
+            raise ValueError("must be a table, such as { name = \"value\" }")  # noqa: TRY004 - msgspec reports ValueError with its path
+    elif not isinstance(value, str):
+        raise ValueError(f"must be text, in quotes{_example(wanted)}")  # noqa: TRY004 - as above
     return parse(value)
 
 
@@ -155,5 +157,5 @@ def enc_hook(value: Any) -> Any:
 
 
 def _example(wanted: type) -> str:
-    words: dict[type, str] = {Size: 'for example "2G"', Duration: 'for example "90s"', Limit: 'for example "5 in 5m"'}
-    return words.get(wanted, "it is text")
+    words: dict[type, str] = {Size: ', for example "2G"', Duration: ', for example "90s"', Limit: ', for example "5 in 5m"'}
+    return words.get(wanted, "")

@@ -43,7 +43,7 @@ def test_a_broken_file_falls_back_to_its_copy_and_says_so() -> None:
     found = settled({"vm.d/a": "cpus = 0", "vm.d/b": ""}, {"vm.d/a": "cpus = 3"})
 
     assert found.loaded.vms["a"].cpus.count == 3
-    assert found.fallbacks == ("vm.d/a: cpus: found 0; must be an integer from 1 to 1024; the last good copy of vm.d/a is used",)
+    assert found.fallbacks == ("vm.d/a:1: cpus: found 0; must be an integer from 1 to 1024; the last good copy of vm.d/a is used",)
     assert found.broken == {}
     assert [problem.file for problem in found.loaded.problems] == ["vm.d/a"]
 
@@ -53,7 +53,7 @@ def test_without_a_copy_only_that_guest_is_held() -> None:
     found = settled({"vm.d/a": "cpus = 0\nmemory = 5", "vm.d/b": ""}, {})
 
     assert list(found.loaded.vms) == ["b"]
-    assert found.broken == {"a": "vm.d/a: cpus: found 0; must be an integer from 1 to 1024 (and 1 more problem)"}
+    assert found.broken == {"a": "vm.d/a:1: cpus: found 0; must be an integer from 1 to 1024 (and 1 more problem)"}
     assert found.sound == {"main", "vm.d/b"}
 
 
@@ -82,7 +82,7 @@ def test_a_guest_follows_its_template_back() -> None:
         {"vm.d/a": 'template = ["old"]\ncpus = 1', "template.d/old": ""},
     )
 
-    assert found.fallbacks[0].startswith('vm.d/a: template: found "new"; the template\'s own file is broken')
+    assert found.fallbacks[0].startswith('vm.d/a:1: template: found "new"; the template\'s own file is broken')
     assert list(found.broken) == ["a"]  # its old template is gone from the disk: nothing to fall back on
 
     found = settled(

@@ -105,5 +105,5 @@ def test_hooks_carry_every_unit() -> None:
 @pytest.mark.parametrize("raw", [5, True, 1.5, ["2G"], {"a": 1}])
 def test_a_unit_is_text(raw: object) -> None:
     """A value of another TOML type is refused with a sentence, never guessed."""
-    with pytest.raises(msgspec.ValidationError, match="must be a string"):
+    with pytest.raises(msgspec.ValidationError, match="must be text, in quotes"):
         msgspec.convert(raw, Size, dec_hook=dec_hook)
