@@ -19,13 +19,23 @@ def open_mapping(path: str, size: int) -> tuple[mmap.mmap, bool]:
     try:
         begin = os.fstat(fd).st_size
         if begin < size:
-            for place in range(begin, size, _CHUNK_BYTES):
-                os.pwrite(fd, bytes(min(_CHUNK_BYTES, size - place)), place)  # a hole that cannot be filled later is a SIGBUS
-            os.fsync(fd)
+            try:
+                _fill(fd, begin, size)
+            except OSError:
+                os.ftruncate(fd, begin)  # what is of no use must not be what the disk is full of
+                raise
             durable.sync_directory(os.path.dirname(path))
         return mmap.mmap(fd, size), stepped_aside
     finally:
         os.close(fd)
+
+
+def _fill(fd: int, begin: int, size: int) -> None:
+    """Zeros on disk: a hole that cannot be filled later is a SIGBUS. Raises OSError."""
+    place = begin
+    while place < size:
+        place += os.pwrite(fd, bytes(min(_CHUNK_BYTES, size - place)), place)
+    os.fsync(fd)
 
 
 def _make_room(path: str, size: int) -> bool:

@@ -1,5 +1,6 @@
 """Events and runs on disk: numbered once, bounded, never in anybody's way."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -472,3 +473,23 @@ async def test_a_history_of_a_newer_bhyved_costs_what_cannot_be_read(db: Path) -
         msgspec.json.encode(more) + b"\n" + b'{"version": 9}\n' + msgspec.json.encode(run(2)) + b"\n"
     )
     assert journal(db).runs("web1", 9) == [run(1), run(2)]
+
+
+def test_a_disk_that_is_too_small_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be had whole is given back, and the journal goes on without it."""
+    real = os.pwrite
+    written: list[int] = []
+
+    def pwrite(fd: int, data: bytes, place: int) -> int:
+        if written:
+            raise OSError(errno.ENOSPC, "no space")
+        written.append(real(fd, data[:1000], place))
+        return written[0]
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    lines = mappedlines.MappedLines(str(tmp_path / "unwritten"), "boot")
+
+    assert written == [1000]
+    assert "no space:" in lines.problem
+    assert (tmp_path / "unwritten").stat().st_size == 0
+    assert lines.put(b"told\n") == 0
