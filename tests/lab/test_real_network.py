@@ -22,6 +22,7 @@ from tests.system.labkit import BHYVED, LabHost, sim
 
 pytestmark = pytest.mark.skipif(bool(links.unfit()), reason=f"a real network {links.unfit()}")
 
+GONE = "ifconfig: the lab's network is gone with its host: start the lab again\n"
 CARD = '[[network]]\nbridge = "bridge0"\n'
 
 
@@ -142,6 +143,18 @@ def test_an_opener_that_dies_lets_go(real: RealLab) -> None:
     assert "tap9" not in real.links()
 
 
+def test_a_process_of_another_network_is_no_door(tmp_path: Path) -> None:
+    """The lab host's pid may be somebody else's by now: a tool stays away from that one's network, here the machine's own."""
+    layout.make(tmp_path, network="real")
+    (tmp_path / "lab/netns").write_text("net:[1]")
+    (tmp_path / "lab/host.pid").write_text(f"{os.getpid()}\n")
+
+    made = subprocess.run([tmp_path / "bin/ifconfig", "tap9", "create"], capture_output=True, text=True, check=False)
+
+    assert (made.returncode, made.stderr) == (1, GONE)
+    assert "tap9" not in {name for _, name in socket.if_nameindex()}
+
+
 @pytest.fixture
 def whole() -> Iterator[LabHost]:
     with LabHost({"web1": sim(more=CARD), "db1": sim(more=CARD)}, options=("--network", "real")) as lab:
@@ -166,7 +179,7 @@ def test_nothing_is_left_after_a_kill(whole: LabHost) -> None:
     assert {name for _, name in socket.if_nameindex()} == own
     assert whole.leftovers() == []
     refused = subprocess.run([whole.root / "bin/ifconfig", "tap9", "create"], capture_output=True, text=True, check=False)
-    assert (refused.returncode, refused.stderr) == (1, "ifconfig: the lab's network is gone with its host: start the lab again\n")
+    assert (refused.returncode, refused.stderr) == (1, GONE)
 
 
 def test_a_second_daemon_finds_the_network_of_the_first(whole: LabHost) -> None:
