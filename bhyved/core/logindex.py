@@ -10,7 +10,7 @@ how far things went:
 """
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,6 +25,9 @@ SAMPLE_S = 1.0
 STAMP = re.compile(rb"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 STAMP_BYTES = 25
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+_YEAR_9999 = 253402300799  # later than that is no time
+
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The first line of an index."""
@@ -38,13 +41,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One further line: a mark if `m` is set, else a sample of time."""
 
-    p: int
-    o: int
-    t: float
-    n: int = 0
+    p: Count
+    o: Count
+    t: Annotated[float, msgspec.Meta(ge=0, le=_YEAR_9999)]
+    n: Count = 0
     m: MarkKind | Literal[""] = ""
     x: str = ""
-    lost: int = 0  # bytes of the console missing before this offset
+    lost: Count = 0  # bytes of the console missing before this offset
 
 
 _encoder = msgspec.json.Encoder()
@@ -60,7 +63,7 @@ def decode_head(line: bytes) -> Head | None:
     """None: not an index of ours, or of a later version."""
     try:
         head = _head.decode(line)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return head if head.v == VERSION else None
 
@@ -69,7 +72,7 @@ def decode_entry(line: bytes) -> Entry | None:
     """None: a line that was damaged."""
     try:
         return _entry.decode(line)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

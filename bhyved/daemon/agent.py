@@ -100,8 +100,8 @@ class Visit:
             self._buffer = rest
             try:
                 answer = json.loads(line.rpartition(b"\xff")[2])
-            except ValueError:
-                continue  # half an answer to somebody else
+            except (ValueError, RecursionError):
+                continue  # half an answer to somebody else, or a guest that tries what we are made of
             if isinstance(answer, dict) and ("return" in answer or "error" in answer):
                 return answer
 

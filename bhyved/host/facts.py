@@ -1,5 +1,6 @@
 """What kind of FreeBSD this is, asked of sysctl(8) once when the daemon starts (contract 5.2, 8.2)."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,11 +37,12 @@ def read_facts(tools: Tools) -> HostFacts:
 
 #: With their names: one that a kernel lacks must not be taken for another. `vm.max_user_wired` is in pages, -1 for no limit (contract 5.6).
 MEMORY_VARIABLES = ("hw.physmem", "hw.pagesize", "vm.max_user_wired")
+_NUMBER = re.compile(r"^([\w.]+): +([0-9]{1,18}) *$", re.MULTILINE)
 
 
 def parse_memory(text: str) -> HostMemory:
     """What sysctl(8) says of MEMORY_VARIABLES."""
-    told = {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines()) if value.strip().isdigit()}
+    told = {name: int(value) for name, value in _NUMBER.findall(text)}
     page_bytes, pages = told.get("hw.pagesize", 4096), told.get("vm.max_user_wired")
     return HostMemory(total_bytes=told.get("hw.physmem"), wired_bytes=None if pages is None else pages * page_bytes, page_bytes=page_bytes)
 

@@ -151,6 +151,6 @@ def _told(heard: bytes) -> int | None:
     """The N of a whole line `pid N`."""
     for line in heard.split(b"\n")[:-1]:
         word, _, number = line.partition(b" ")
-        if word == b"pid" and number.isdigit():
+        if word == b"pid" and number.isdigit() and len(number) < 10:
             return int(number)
     return None

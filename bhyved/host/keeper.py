@@ -7,6 +7,7 @@ swallow the end of a guest.
 
 import contextlib
 import fcntl
+import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ echo "$?" 1<>"$exit"
 SH = "/bin/sh"
 ALIVE = 3  # where the keeper has the FIFO: sh can name descriptors of one digit only
 _BLANKS = b" " * 16  # room for any pid and status, with its newline
+_DIGITS = 10  # kill(2) takes no number that has so many
 
 
 class End(NamedTuple):
@@ -85,9 +87,10 @@ class Trace:
         """When it was started; None where that cannot be read."""
         first, _, second = _line(self.begin_path).partition(b" ")
         try:
-            return Begin(float(first), datetime.fromtimestamp(os.stat(self.begin_path).st_mtime, UTC), int(second))
+            begin = Begin(float(first), datetime.fromtimestamp(os.stat(self.begin_path).st_mtime, UTC), int(second))
         except (OSError, ValueError):
             return None
+        return begin if math.isfinite(begin.monotonic) else None
 
     def exists(self) -> bool:
         """Whether a start has got as far as these files."""
@@ -121,7 +124,7 @@ class Trace:
 
 def _number(path: str) -> int | None:
     line = _line(path)
-    return int(line) if line.isdigit() else None
+    return int(line) if line.isdigit() and len(line) < _DIGITS else None
 
 
 def _line(path: str) -> bytes:

@@ -6,6 +6,7 @@ guests that come up together cost a few processes, not hundreds. `look` blocks: 
 
 import functools
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Result, Tools
 
 _PS = ("ps", "-axww", "-o", "pid,command")  # with the header line: behind `pid=` all the rest would be a header's text
+_PID = re.compile(r"[0-9]{1,9}")
 _PROGRAMS = ("bhyve", "bhyveload", "grub-bhyve")
 _TITLE = "bhyve: "
 _OUTPUT_BYTES = 16 << 20  # thousands of processes with long command lines
@@ -76,7 +78,7 @@ def parse_ps(text: str) -> dict[int, str]:
     found = {}
     for line in text.splitlines():
         pid, _, command = line.strip().partition(" ")
-        if pid.isdigit():
+        if _PID.fullmatch(pid):
             found[int(pid)] = command.strip()
     return found
 

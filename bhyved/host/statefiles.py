@@ -59,7 +59,7 @@ class StateFiles:
             return msgspec.json.decode(text, type=SavedState)
         except OSError as error:
             raise HostError(f"{file}: {why(error)}", fatal=True) from None
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise HostError(f"{file} cannot be read: {error}", fatal=True) from None
 
     def lacks(self, path: str, memory_bytes: int) -> str:
@@ -76,7 +76,7 @@ class StateFiles:
             return f"{path}/{_STATE}.kern is empty"
         try:
             msgspec.json.decode(read_plain(f"{path}/{_STATE}.meta"))
-        except (OSError, msgspec.MsgspecError, ValueError):
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
             return f"{path}/{_STATE}.meta is no JSON"
         return ""
 

@@ -1,7 +1,7 @@
 """Any guest that the configuration lets through: its file parses back, its record reads back, nothing breaks out of its value."""
 
 import tomli_w
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bhyved.core import bhyveconf, slots
@@ -11,6 +11,7 @@ from bhyved.core.config import Source, load
 from bhyved.core.plan import plan, text
 from bhyved.core.spec import VmSpec, dump, undump
 from tests.core.strategies import guests
+from tests.fuzz import examples
 
 TARGETS = st.sampled_from([Target(release, arch) for release in ("14", "15", "main") for arch in ("amd64", "arm64")])
 
@@ -83,7 +84,7 @@ def test_slots_are_kept_between_any_two_guests(old: VmSpec, new: VmSpec) -> None
     assert all(after[key] == before[key] for key in whole.keys() & before.keys() if "/" not in before[key])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.sampled_from(["disk", "share", "virtio-console", "serial"]))
 def test_a_hostile_string_stays_a_value(hostile: str, where: str) -> None:
     """Any string at all, in a path or a name: a problem in words, or one line of the file with exactly that value."""

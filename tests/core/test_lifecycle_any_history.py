@@ -339,5 +339,5 @@ class AnyHistory(RuleBasedStateMachine):
             assert self.life.decision
 
 
-AnyHistory.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+AnyHistory.TestCase.settings = settings(stateful_step_count=40)
 TestAnyHistory = AnyHistory.TestCase

@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bhyved.core.console import Output
 from bhyved.host.logreader import LogReader
 from tests.daemon.consolekit import Client, Daemon, attached
 from tests.daemon.guestline import GuestLine
+from tests.fuzz import examples
 
 SMALL = {"first_bytes": 600, "latest_bytes": 1800}  # a ring that a few steps overrun
 
@@ -118,7 +119,7 @@ async def _tell(root: Path, steps: Sequence[Step]) -> None:
         line.close()
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(steps=STEPS)
 def test_viewers_ring_and_log_agree_with_the_guest(steps: list[Step]) -> None:
     """Whatever happens to viewers and daemon, no byte is repeated, none is lost unsaid."""

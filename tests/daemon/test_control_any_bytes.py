@@ -6,12 +6,13 @@ from contextlib import chdir
 from pathlib import Path
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bhyved.core.wire import METHODS
 from tests.daemon.controlkit import NOON, Client, served
 from tests.daemon.controlkit import guest as a_guest
+from tests.fuzz import examples
 
 VALUES = st.recursive(
     st.none()
@@ -67,7 +68,7 @@ async def converse(root: Path, pieces: list[bytes], errors: list[str]) -> None:
             assert (await other.call("daemon.info"))["protocol"] == 1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(pieces=st.lists(PIECES, max_size=8))
 def test_any_bytes_end_in_answers(pieces):
     """No bytes make a bug, and another client is always served."""
