@@ -139,7 +139,7 @@ def dec_hook(wanted: type, value: Any) -> Any:
         return value
     if issubclass(wanted, dict):
         if not isinstance(value, dict):
-            raise ValueError("must be a table, such as { name = \"value\" }")  # noqa: TRY004 - msgspec reports ValueError with its path
+            raise ValueError('must be a table, such as { name = "value" }')  # noqa: TRY004 - msgspec reports ValueError with its path
     elif not isinstance(value, str):
         raise ValueError(f"must be text, in quotes{_example(wanted)}")  # noqa: TRY004 - as above
     return parse(value)
