@@ -222,6 +222,7 @@ class _Daemon:
     async def _serve(self, nursery: trio.Nursery, signals: Signals) -> int:
         path = f"{self._run}/{SOCKET}"
         listener = controlsocket.listen(path)
+        control: Control | None = None
         try:
             metrics = self._metrics()
             self._guests.on_reload = partial(_put_in_force, metrics)
@@ -238,6 +239,9 @@ class _Daemon:
             _log.info("serving", socket=path, guests=len(self._guests.names()), version=bhyved.__version__, pid=os.getpid())
             return await self._obey(signals)
         finally:
+            if control is not None:
+                with trio.CancelScope(shield=True):
+                    await control.shut()
             controlsocket.withdraw(path, listener)
 
     async def _obey(self, signals: Signals) -> int:

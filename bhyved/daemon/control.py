@@ -42,27 +42,46 @@ class Control:
         self._requests = Requests(guests, views)
         self._connections: Counter[int] = Counter()
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+        self._letting_in, self._shut = trio.CancelScope(), trio.Event()
+        self._shut.set()
 
     async def run(self, listener: trio.socket.SocketType, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled. The listener is the caller's to close."""
-        short = False
+        """Serve until cancelled. The listener is the caller's to close, after `shut`."""
         async with trio.open_nursery() as nursery:
+            self._shut = trio.Event()
             task_status.started()
-            while True:
-                try:
-                    sock, _ = await listener.accept()
-                except OSError as error:
-                    if error.errno == errno.ECONNABORTED:
-                        continue
-                    if error.errno not in SHORTAGE:
-                        raise
-                    if not short:
-                        _log.warning("no client can be let in", why=(error.strerror or str(error)).lower())
-                    short = True
-                    await trio.sleep(SHORTAGE_S)
+            try:
+                with self._letting_in:
+                    await self._let_in(listener, nursery)
+            finally:
+                self._shut.set()
+
+    async def shut(self) -> None:
+        """Let nobody in any more; those who are in stay.
+
+        Returns when nothing waits for the listener: its number belongs to something else soon after it is closed, and trio would take
+        that for the listener.
+        """
+        self._letting_in.cancel()
+        await self._shut.wait()
+
+    async def _let_in(self, listener: trio.socket.SocketType, nursery: trio.Nursery) -> None:
+        short = False
+        while True:
+            try:
+                sock, _ = await listener.accept()
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
                     continue
-                short = False
-                nursery.start_soon(self._serve, sock)
+                if error.errno not in SHORTAGE:
+                    raise
+                if not short:
+                    _log.warning("no client can be let in", why=(error.strerror or str(error)).lower())
+                short = True
+                await trio.sleep(SHORTAGE_S)
+                continue
+            short = False
+            nursery.start_soon(self._serve, sock)
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:
         with sock:

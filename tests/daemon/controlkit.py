@@ -276,8 +276,8 @@ class Served:
 
     path = "control.sock"
 
-    def __init__(self, guests: PlayedGuests, peers: PlayedPeers) -> None:
-        self.guests, self.peers = guests, peers
+    def __init__(self, guests: PlayedGuests, peers: PlayedPeers, control: Control, listener: trio.socket.SocketType) -> None:
+        self.guests, self.peers, self.control, self.listener = guests, peers, control, listener
 
     @asynccontextmanager
     async def client(self, peer: Peer | None = None) -> AsyncIterator[Client]:
@@ -298,8 +298,9 @@ async def served(root: Path, *specs: VmSpec, euid: int = 0, **options: Any) -> A
     with listener, trio.fail_after(LIMIT_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(guests.consoles.run)
-            await nursery.start(Control(guests, guests.views, peers, euid=euid).run, listener)
-            yield Served(guests, peers)
+            control = Control(guests, guests.views, peers, euid=euid)
+            await nursery.start(control.run, listener)
+            yield Served(guests, peers, control, listener)
             nursery.cancel_scope.cancel()
 
 

@@ -337,3 +337,23 @@ async def test_the_kernel_says_who_connects(tmp_path):
             you = (await client.call("daemon.info"))["you"]
 
     assert (you["uid"], you["role"]) == (os.geteuid(), "root")
+
+
+async def test_who_is_in_stays_when_nobody_is_let_in_any_more(tmp_path):
+    """Then nothing waits for the listener, whose descriptor the next pipe may get; a client of before is still answered."""
+    async with served(tmp_path, guest()) as daemon, daemon.client() as client:
+        await client.call("daemon.info")
+        await daemon.control.shut()
+
+        with trio.move_on_after(0.01) as scope:
+            await trio.lowlevel.wait_readable(daemon.listener)
+        assert scope.cancelled_caught
+        assert (await client.call("daemon.info"))["protocol"] == 1
+
+
+async def test_a_server_that_never_began_is_shut_at_once(tmp_path):
+    """A daemon that fails before it serves does not wait for its clients."""
+    async with served(tmp_path, guest()) as daemon:
+        guests = daemon.guests
+        with trio.fail_after(1):
+            await control.Control(guests, guests.views, daemon.peers, euid=0).shut()
