@@ -6,7 +6,7 @@ daemon takes it up.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import msgspec
 import trio
@@ -28,6 +28,8 @@ from bhyved.daemon.ports import Found
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
 from bhyved.daemon.turnstile import Turnstile
+
+LOOK_AGAIN_S = 5.0  # where the host could not say whether the guest runs
 
 
 class VmDriver:
@@ -202,7 +204,13 @@ class VmDriver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._standing.saving.run)
-            await self._take_up()
+            try:
+                found = self._standing.machine.find()
+            except HostError as error:
+                self._is_unknown(error)
+                task_status.started()  # no other guest waits for this one
+                task_status, found = trio.TASK_STATUS_IGNORED, await self._find_at_last()
+            await self._take_up(found)
             early, self._early = self._early, None
             for wish in early or ():
                 self.submit(wish)
@@ -229,10 +237,21 @@ class VmDriver:
         elif hold is not None and self._life.hold == hold and hold.until_at is not None and host.utc() >= hold.until_at:
             self.submit(lifecycle.Release(by="the end of the hold", auto=True))
 
-    async def _take_up(self) -> None:
+    def _is_unknown(self, error: HostError) -> None:
+        """Nothing of the guest is touched as long as nobody can say whether it runs."""
+        self._standing.chronicle.tell("warning", str(error))
+        self._standing.publish()
+        self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.WAITING, reason=str(error)))
+
+    async def _find_at_last(self) -> Found | None:
+        while True:
+            await trio.sleep(LOOK_AGAIN_S)
+            with suppress(HostError):
+                return self._standing.machine.find()
+
+    async def _take_up(self, found: Found | None) -> None:
         """The run that an earlier daemon left goes on; without one the wish decides."""
         standing = self._standing
-        found = standing.machine.find()
         if found is not None:
             await self._adopt(found)
             return

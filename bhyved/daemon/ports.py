@@ -27,7 +27,10 @@ class Machine(Protocol):
     """One guest's side of the host, for as long as the guest is known. At most one run at a time."""
 
     def find(self) -> Found | None:
-        """The run an earlier daemon left, if its ledger is of this boot. Reads a few small files; opens the liveness FIFO."""
+        """The run an earlier daemon left, if its ledger is of this boot. Reads a few small files; opens the liveness FIFO.
+
+        Raises HostError where it cannot be known now whether there is one.
+        """
 
     def suspended(self) -> Suspension | None:
         """The saved state that the next start would resume. Reads a small file."""

@@ -76,7 +76,10 @@ class FreeBsdHost:
         return [name for name in ledgers.names() if ledgers.get(name) is not None or self._is_held(name)]
 
     def _is_held(self, name: str) -> bool:
-        return Liveness(f"{self._site.directory(name)}/alive").is_held()
+        try:
+            return Liveness(f"{self._site.directory(name)}/alive").is_held()
+        except HostError:
+            return True  # perhaps: its machine will look again
 
     # --- what earlier runs left ----------------------------------------------------------------------------------------------
 

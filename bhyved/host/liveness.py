@@ -6,6 +6,7 @@ the reuse of one, and is the same for a guest of our own and for one that an ear
 """
 
 import contextlib
+import errno
 import os
 import select
 import stat
@@ -17,6 +18,8 @@ from bhyved.core.errors import HostError
 from bhyved.host.durable import why
 
 _CHUNK = 4096
+#: These say nothing of the FIFO, which may well be there and held.
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Liveness:
@@ -42,10 +45,11 @@ class Liveness:
         return fd
 
     def watch(self) -> "Watch | None":
-        """A reading end that will be told of the end; None: there is no FIFO."""
+        """A reading end that will be told of the end; None: there is no FIFO. Raises HostError where that cannot be known now."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            self._must_be_absent(error)
             return None
         try:
             if not stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -53,16 +57,21 @@ class Liveness:
             # A writer that comes and goes begins a generation that this reader belongs to: without it a reader that came after the
             # last writer would wait for ever (contract 8.8).
             os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC))
-        except OSError:
+        except OSError as error:
             os.close(fd)
+            self._must_be_absent(error)
             return None
         return Watch(fd, self._freed)
+
+    def _must_be_absent(self, error: OSError) -> None:
+        if error.errno in _SCARCE:
+            raise HostError(f"it cannot be told whether the guest runs: {self.path}: {why(error)}")
 
     def _freed(self) -> None:
         self._is_free = True
 
     def is_held(self) -> bool:
-        """Whether anybody has the writing end at this moment, ourselves counted. What was written is taken."""
+        """Whether anybody has the writing end at this moment, ourselves counted. What was written is taken. Raises HostError."""
         watch = self.watch()
         if watch is None:
             return False
@@ -72,7 +81,7 @@ class Liveness:
             watch.close()
 
     async def is_held_still(self, limit_s: float) -> bool:
-        """Whether somebody has the writing end and keeps it for `limit_s`.
+        """Whether somebody has the writing end and keeps it for `limit_s`. Raises HostError.
 
         A child that has nothing to do with it may have a copy for a moment: the kernel lets its parent go on before it closes what
         is close-on-exec. Behind an end that we have seen there is nothing to look at: nobody can have got it but from us.

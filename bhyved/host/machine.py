@@ -64,7 +64,7 @@ class GuestMachine:
     # --- a run of an earlier daemon ------------------------------------------------------------------------------------------
 
     def find(self) -> Found | None:
-        """The run an earlier daemon left. A ledger that cannot be read is no reason to lose a guest that lives."""
+        """The run an earlier daemon left. A ledger that cannot be read is no reason to lose a guest that lives. Raises HostError."""
         ledger = self._ledger
         watch = self._liveness.watch()
         is_held = watch is not None and watch.is_held()
@@ -205,7 +205,7 @@ class GuestMachine:
             self._close_watch()
             self._watch = self._liveness.watch()
             if self._watch is None:
-                raise HostError(f"{self._liveness.path} cannot be watched: it has been removed, or there are too many open files")
+                raise HostError(f"{self._liveness.path} has been removed")
             trace.allocate(time.monotonic(), self._log.size())
             keeper = spawn_keeper(
                 argv,

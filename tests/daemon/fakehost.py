@@ -44,6 +44,7 @@ class FakeMachine:
     suspension: Suspension | None = None
     cannot_suspend: str = ""
     suspends: int = 0  # under way
+    find_fails: list[HostError | None] = field(default_factory=list)
     prepare_fails: list[HostError | None] = field(default_factory=list)
     spawn_fails: list[HostError | None] = field(default_factory=list)
     clean_fails: list[HostError | None] = field(default_factory=list)
@@ -62,6 +63,7 @@ class FakeMachine:
     _saved: bool = False
 
     def find(self) -> Found | None:
+        _raise_next(self.find_fails)
         if self.found is not None:
             self._stage = self.found.stage
             if self._stage is Stage.RUNNING:

@@ -311,6 +311,31 @@ async def test_a_host_command_of_a_dead_daemon_does_not_hold_up_the_end(autojump
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_guest_of_whom_nobody_knows_whether_it_runs(runs: bool, autojump_clock: trio.abc.Clock) -> None:
+    """No descriptors when the daemon starts: nothing is done to it until there are some, then it is taken up, or started; others are not
+    kept waiting, and what was wished meanwhile follows."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        machine = host.machine("web1")
+        machine.found = found(guest()) if runs else None
+        machine_said = "it cannot be told whether the guest runs: alive: too many open files"
+        machine.find_fails = [HostError(machine_said)] * 3
+        async with lab(guest(autostart=True), guest("db1", autostart=True), host=host) as it:
+            await it.phase(Phase.UP, "db1")
+            assert (it.status().phase, it.status().reason) == (Phase.WAITING, machine_said)
+            assert machine.did == []
+            assert it.start().ok
+            began = trio.current_time()
+            await it.phase(Phase.UP)
+
+            assert trio.current_time() - began < 20
+            assert machine.did == ([] if runs else ["prepare", "spawn"])
+            assert machine.most_alive == 1
+            assert [event.reason for event in it.journal.events if event.event == "warning"] == [machine_said]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_login_prompt_of_the_run_before_makes_nobody_ready(autojump_clock: trio.abc.Clock) -> None:
     """Also where the first console that bhyved keeps is not com1."""
     spec = guest(order=Order(ready=Ready(console=Pattern("login:"))))

@@ -1,5 +1,6 @@
 """The liveness FIFO: only the event counts, and only those hold it who were given it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -157,6 +158,30 @@ def test_no_fifo_no_watch(fifo: Liveness) -> None:
     assert fifo.watch() is None
     with pytest.raises(HostError, match=r"/alive is no FIFO; remove it$"):
         fifo.open_writer()
+
+
+@pytest.mark.parametrize("opens", [0, 1])
+def test_too_many_open_files_say_nothing_of_the_fifo(fifo: Liveness, opens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be looked at nobody must take a guest for dead; and no descriptor is lost by it."""
+    alive = fifo.open_writer()
+    left, really, fds = [True] * opens, os.open, len(os.listdir("/dev/fd"))
+
+    def scarce(path: str, flags: int, *more: int) -> int:
+        if path == fifo.path and not (left and left.pop()):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return really(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", scarce)
+    with pytest.raises(HostError, match=r"^it cannot be told whether the guest runs: .*/alive: too many open files$"):
+        fifo.watch()
+    left += [True] * opens
+    with pytest.raises(HostError):
+        fifo.is_held()
+    monkeypatch.undo()
+
+    assert len(os.listdir("/dev/fd")) == fds
+    assert fifo.is_held()
+    os.close(alive)
 
 
 def test_a_link_is_not_followed(fifo: Liveness, tmp_path: Path) -> None:
