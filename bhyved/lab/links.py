@@ -19,17 +19,32 @@ if TYPE_CHECKING:
 
 TUN = "/dev/net/tun"
 _PLACES = ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip")
+_CAPABILITIES = (21, 12)  # CAP_SYS_ADMIN, CAP_NET_ADMIN: linux/capability.h
 _ALIAS_BYTES = 255  # IFALIASZ, less its NUL
 _SAID_BYTES = 4096
 
 
 def unfit() -> str:
     """Why this process cannot make real interfaces; empty: it can, as far as one can tell beforehand."""
+    if not os.path.exists("/proc/self/ns/net"):
+        return "needs Linux, with /proc"
     if os.geteuid() != 0:
         return "needs root, who alone may make interfaces"
+    if not _is_capable():
+        return "needs a root that may make networks (CAP_SYS_ADMIN and CAP_NET_ADMIN), which this container's may not"
     if _ip() is None:
         return "needs ip(8) (Debian: iproute2)"
-    return "" if os.path.exists(TUN) else f"needs {TUN} (modprobe tun)"
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"needs {TUN} ({os.strerror(error.errno or 0).lower()})"
+    return ""
+
+
+def _is_capable() -> bool:
+    with open("/proc/self/status", encoding="ascii") as file:
+        effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+    return all(effective >> bit & 1 for bit in _CAPABILITIES)
 
 
 class Links:
