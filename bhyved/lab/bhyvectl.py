@@ -187,8 +187,9 @@ class _Call:
             while True:
                 signal.pause()
         if word == "linger":
-            self._node.vanish()
-            _later(script.seconds(rest or "1s"), self._node.unlist)
+            pause_s = script.seconds(rest or "1s")
+            self._node.vanish(pause_s)
+            _later(pause_s, self._node.unlist)
             return
         self._node.destroy()
 

@@ -86,15 +86,25 @@ class Net:
         return next(f"{kind}{unit}" for unit in range(_LAST_UNIT + 1) if f"{kind}{unit}" not in taken)
 
     def save(self, interface: Interface) -> None:
-        """In place: a lock belongs to the file that was opened, not to its name. Raises OSError."""
+        """In place: a lock belongs to the file that was opened, not to its name. Raises OSError.
+
+        With one write, behind which blanks cover what was longer: a process that is killed leaves the old or the new.
+        """
         links = self._links(interface.kind)
         if links is not None:
             before = state.read(self.path(interface.kind, interface.name)) or {}
             links.follow(interface, before.get("addresses", []))
         said = {key: value for key, value in vars(interface).items() if key not in ("kind", "name")}
-        fd = os.open(self.path(interface.kind, interface.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(said, file)
+        path = self.path(interface.kind, interface.name)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            state.write(path, said)
+            return
+        try:
+            os.write(fd, json.dumps(said).encode().ljust(os.fstat(fd).st_size))
+        finally:
+            os.close(fd)
 
     def rename(self, interface: Interface, name: str) -> None:
         """Raises OSError EEXIST."""

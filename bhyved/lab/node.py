@@ -7,6 +7,9 @@ loaders and bhyvectl; the rules are those of contract 1.10 and 8.10:
     active CPUs, none suspended      busy: a bhyve lives, or died without ending its guest; only a destroy helps
     all active CPUs suspended        ended; may be re-initialised, by bhyve with a bootrom or by a loader
     no active CPUs                   fresh
+
+A real kernel ends what it has begun. Here a process may be killed between two files: a name without a state, or with one that says that
+it is going since too long, is taken away by whoever opens it next.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import errno
 import fcntl
 import os
 import signal
+import time
 
 from bhyved.lab import state
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Any  # importing it costs a third of a start
 
 MAX_NAME = 229  # VM_MAX_NAMELEN, contract 1.5
+_GONE_AT = "gone_at"  # in the place of a state: when the name has to be gone too, monotonic
+_LATE_S = 5.0
 
 
 class State:
@@ -72,7 +78,7 @@ class Node:
 
     def open(self) -> None:
         """Raises OSError: ENOENT, or EINVAL while it is being destroyed (contract 8.10)."""
-        if not self.exists():
+        if not self.exists() or self._was_left():
             raise OSError(errno.ENOENT, "no such VM")
         known = self._read()
         if known is None:
@@ -128,23 +134,33 @@ class Node:
     def destroy(self) -> None:
         """The VM is gone; if a bhyve runs on it, that one is told."""
         runner = self._runner()
-        self.vanish()
-        self.unlist()
-        _wake(runner)
-
-    def vanish(self) -> None:
-        """Forget what it was; its name stays until `unlist`. Raises OSError ENXIO when it is gone."""
         with state.Locked(self._root, "node"):
             self.state()
-            os.unlink(self._file)
+            self.unlist()
+        _wake(runner)
+
+    def vanish(self, pause_s: float) -> None:
+        """Forget what it was; its name stays for a while, until `unlist`. Raises OSError ENXIO when it is gone."""
+        with state.Locked(self._root, "node"):
+            self.state()
+            state.write(self._file, {_GONE_AT: time.monotonic() + pause_s + _LATE_S})
+
+    def _was_left(self) -> bool:
+        """Somebody was killed while it was made or destroyed: nothing is left of it now."""
+        with state.Locked(self._root, "node"):
+            said = state.read(self._file)
+            is_left = said is None or said.get(_GONE_AT, float("inf")) < time.monotonic()
+            if is_left:
+                self.unlist()
+            return is_left
 
     def unlist(self) -> None:
         """Take the name away. The directory exists only while there are VMs (contract 1.13)."""
-        try:
+        with contextlib.suppress(OSError):  # nothing was known of it
+            os.unlink(self._file)
+        with contextlib.suppress(OSError):  # somebody else was faster, or other VMs are there
             os.unlink(self._device)
             os.rmdir(os.path.dirname(self._device))
-        except OSError:
-            pass  # somebody else was faster, or other VMs are there
 
     def is_running(self) -> bool:
         """A bhyve lives on it."""
@@ -167,7 +183,7 @@ class Node:
 
     def _read(self) -> State | None:
         said = state.read(self._file)
-        return None if said is None else State(said)
+        return None if said is None or _GONE_AT in said else State(said)
 
     def _write(self, news: State) -> None:
         state.write(self._file, vars(news))

@@ -141,3 +141,19 @@ def test_a_name_that_is_too_long_is_refused(lab: Lab) -> None:
     bhyve = lab.start("x" * 230)
 
     assert (bhyve.ended(), bhyve.said()) == (4, "bhyve: vm_openf: Invalid argument\n")
+
+
+@pytest.mark.parametrize("left", ["no state", "going"])
+def test_what_a_killed_tool_has_left_of_a_vm_is_taken_away(lab: Lab, left: str) -> None:
+    """A real kernel ends what it has begun; here the next look does, and the name is free again."""
+    lab.control("--create")
+    known = lab.root / "lab" / "node" / "web1"
+    if left == "no state":
+        known.unlink()
+    else:
+        known.write_text('{"gone_at": 0.0}')
+
+    lab.control("--destroy")
+
+    assert not lab.has_node()
+    assert lab.control("--create").returncode == 0

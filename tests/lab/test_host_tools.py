@@ -197,6 +197,20 @@ def is_waiting(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
+def test_a_killed_ifconfig_leaves_every_interface_readable(lab: Lab) -> None:
+    """The daemon kills its tools when it leaves; a kernel would not lose an interface by that."""
+    lab.said("ifconfig", "tap1000", "create")
+    code = f"import sys; sys.path.append({os.getcwd()!r}); from bhyved.lab.netif import Net; net = Net({str(lab.root)!r})\n"
+    code += "tap = net.find('tap1000'); print(flush=True)\nwhile True: tap.description = '' if tap.description else 'x' * 99; net.save(tap)"
+    for _ in range(20):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=-1) as writer:
+            assert writer.stdout is not None
+            writer.stdout.read(1)
+            time.sleep(0.005 * os.urandom(1)[0] / 256)
+            writer.kill()
+        assert Net(str(lab.root)).find("tap1000") is not None
+
+
 def test_many_at_once_do_not_clash(lab: Lab) -> None:
     """Twenty creates at the same time make twenty taps."""
     calls = [subprocess.Popen(lab.command("ifconfig", "tap", "create"), stdout=subprocess.PIPE) for _ in range(20)]
