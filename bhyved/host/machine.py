@@ -69,8 +69,9 @@ class GuestMachine:
         watch = self._liveness.watch()
         is_held = watch is not None and watch.is_held()
         if ledger is None and not is_held and not (self._site.ledgers.problem(self._name) and self._process.search() is not None):
-            if watch is not None:
+            if watch is not None:  # of a start that had got no further
                 watch.close()
+                self._liveness.remove()
             return None
         self._let_go()
         self._watch = watch

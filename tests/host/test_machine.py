@@ -330,6 +330,15 @@ async def test_nothing_to_find(machine: GuestMachine) -> None:
     assert machine.find() is None
 
 
+async def test_a_start_that_was_interrupted_at_its_beginning(host: OneHost) -> None:
+    """A daemon killed before the ledger leaves a FIFO that nobody holds: no run, and nothing of it stays."""
+    host.directory().mkdir()
+    os.mkfifo(host.directory() / "alive")
+
+    assert host.daemon().machine("web").find() is None
+    assert list(host.directory().iterdir()) == []
+
+
 async def test_a_running_guest_is_found(host: OneHost) -> None:
     """The next daemon knows the run, its spec, its pid and its taps, and sees its end."""
     spec = guest(network=[{"bridge": "lan0"}], graphics={})
