@@ -85,6 +85,8 @@ _RESTORE = re.compile(
 )
 _RAN = re.compile(r"vm_loop: unexpected exitcode|vm_run error|Attempting to delete unknown cpu|vm exit\[|Unhandled memory access")
 _ONE_IS_AN_ERROR = re.compile(r"ld-elf\.so\.1:|checkpoint (mutex|cv) init|^bhyve: open\(", re.MULTILINE)
+#: sh's own words: the keeper's, of FreeBSD and with a line number elsewhere.
+_NO_FORK = re.compile(r"^(keeper: )?(\d+: )?Cannot fork", re.MULTILINE)
 _PIPE_LIMIT = re.compile(r"^(bhyve: )?pipe: ", re.MULTILINE)  # mevent.c ends with status 0: contract 1.7.2, last line
 
 # Set-up failures that trying again cannot mend: the configuration, or the build of bhyve, has to change (contract 1.3, 1.7.5, 3).
@@ -137,6 +139,7 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         "vmctl start --cold throws it away and boots the guest",
     ),
     (_PIPE_LIMIT, "the descriptor limit was reached: raise it for the daemon class"),
+    (_NO_FORK, "the host, or the login class daemon, may have no more processes: look at kern.maxproc and at limits -C daemon"),
     (re.compile(r"ld-elf\.so\.1:"), "bhyve's libraries do not fit: finish the upgrade of the base system"),
 )
 
@@ -153,6 +156,8 @@ def classify(outcome: Outcome, *, was_up: bool, asked: bool) -> Exit:
     """
     status, stderr = outcome.status, outcome.stderr
     hint = hint_for(stderr)
+    if status is None and _no_process(outcome):
+        return Exit(kind=ExitKind.START_ERROR, text="bhyve could not be started: the host makes no further process", hint=hint)
     if status is None:
         return Exit(kind=ExitKind.UNKNOWN, text="ended, and nobody wrote down how (its keeper was killed)", hint=hint)
     if status > 128:
@@ -165,12 +170,19 @@ def classify(outcome: Outcome, *, was_up: bool, asked: bool) -> Exit:
     return Exit(kind=kind, text=text, status=status, hint="" if clean else hint, final=final)
 
 
+def _no_process(outcome: Outcome) -> bool:
+    """Whether the keeper, which writes down everything else, could not make a child."""
+    return outcome.pid is None and _NO_FORK.search(outcome.stderr) is not None
+
+
 def never_ran(outcome: Outcome) -> bool:
     """Whether the end of a bhyve proves that no vCPU of the guest has run: a saved state that it was given is as good as it was.
 
     After a signal, or where nobody wrote the end down, nothing is proved.
     """
     match outcome.status:
+        case None:
+            return _no_process(outcome)
         case 64 | 71 | 126 | 127:
             return True
         case 1:

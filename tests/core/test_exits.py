@@ -51,6 +51,8 @@ ROWS = {
     "abort": (134, "Failed to emulate instruction sequence [ f3 ]\n", True, True, False, "killed"),
     "core dump while stopping": (139, "", True, True, True, "killed"),
     "keeper killed": (None, "", True, True, False, "unknown"),
+    "no process for bhyve": (None, "Cannot fork: Resource temporarily unavailable\n", True, False, False, "start-error"),
+    "no process, elsewhere": (None, "keeper: 0: Cannot fork\n", True, False, False, "start-error"),
 }
 
 
@@ -112,6 +114,13 @@ def test_known_messages_have_remedies(stderr: str, word: str) -> None:
     outcome = Outcome(stage=Stage.RUNNING, status=4, stderr=stderr)
     assert word in classify(outcome, was_up=False, asked=False).hint
     assert word in hint_for(stderr)
+
+
+def test_a_bhyve_that_was_there_is_no_failed_start() -> None:
+    """Whatever it has printed: its keeper had a child, and was killed."""
+    end = classify(ended(None, "Cannot fork\n", pid=7), was_up=False, asked=False)
+
+    assert end.kind is ExitKind.UNKNOWN
 
 
 def test_remedies_are_sentences_for_people() -> None:
@@ -186,6 +195,7 @@ def test_a_state_that_cannot_be_restored_ends_the_starts() -> None:
         (5, "", False),
         (137, "", False),
         (None, "", False),
+        (None, "Cannot fork: Resource temporarily unavailable", True),
     ],
 )
 def test_what_proves_that_the_guest_has_not_run(status: int | None, stderr: str, proved: bool) -> None:
@@ -205,4 +215,4 @@ def test_classify_is_total(status: int | None, stderr: str, node: bool | None, w
     assert end.text
     assert not end.text.endswith(".")
     assert (end.signal is not None) == (status is not None and status > 128)
-    assert (end.kind is ExitKind.UNKNOWN) == (status is None)
+    assert (end.kind is ExitKind.UNKNOWN) == (status is None and "Cannot fork" not in stderr)

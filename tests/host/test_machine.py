@@ -1,5 +1,6 @@
 """A guest's processes: started, watched, found again, killed, cleaned up after; with real processes and the real ps."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from bhyved.core.errors import HostError, Stuck
-from bhyved.core.exits import Outcome, Stage
+from bhyved.core.exits import ExitKind, Outcome, Stage, classify
 from bhyved.host import machine as module
 from bhyved.host.machine import GuestMachine
 from bhyved.host.processes import Seen
@@ -202,6 +203,39 @@ async def test_an_early_press(host: OneHost, machine: GuestMachine, ignore: bool
         os.close(go)
 
     assert (await end_of(machine)).status == status
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+async def test_no_process_can_be_made(host: OneHost, machine: GuestMachine, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start fails in words, nobody holds the guest's FIFO, and when the shortage is over the same guest starts."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    await machine.prepare(order(guest(do="exit 3")))
+    with monkeypatch.context() as scarce:
+        scarce.setattr(os, "posix_spawn", refuse)
+        with pytest.raises(HostError, match=f"^.*/bhyve could not be started: {os.strerror(number).lower()}$") as told:
+            machine.spawn_bhyve(())
+        assert not told.value.fatal
+        with pytest.raises(HostError, match=f"could not be run: {os.strerror(number).lower()}$"):
+            await machine.force("poweroff")
+    assert not machine._liveness.is_held()
+
+    await machine.clean(final=True)
+    await start(machine, guest(do="exit 3"))
+    assert (await end_of(machine)).status == 3
+
+
+async def test_the_keeper_can_make_no_process(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is a failed start with its remedy, and no guest whose end nobody knows."""
+    host.scripts.write("scarce-sh", 'echo - 1<>"$6"; echo "keeper: 0: Cannot fork" >&2; exit 2')
+    monkeypatch.setattr("bhyved.host.keeper.SH", str(host.scripts.bin / "scarce-sh"))
+    await start(machine, guest())
+    end = classify(await end_of(machine), was_up=False, asked=False)
+
+    assert end.kind is ExitKind.START_ERROR
+    assert "kern.maxproc" in end.hint
 
 
 async def test_killing_the_keeper_too(host: OneHost, machine: GuestMachine) -> None:
