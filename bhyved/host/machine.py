@@ -241,17 +241,20 @@ class GuestMachine:
             await self._watch.wait_end(hear)
             await self._site.crowd.pass_through()
         look()
-        await self._outlive_fifo()
+        seen = await self._outlive_fifo()
         self._process.ends()
         self._saw_end = True
-        outcome, ledger = self._outcome(), self._ledger
+        outcome, ledger = self._outcome(seen), self._ledger
         if ledger is not None and outcome.stage is Stage.RUNNING and (ledger.resume or ledger.suspending):
             outcome = await self._suspending.after(ledger, outcome)
         return outcome
 
-    async def _outlive_fifo(self) -> None:
-        """Nobody holds the FIFO, and nobody has written down an end: was the FIFO removed, or made anew, under a guest that lives?"""
-        trace = self._process.trace
+    async def _outlive_fifo(self) -> int | None:
+        """Nobody holds the FIFO, and nobody has written down an end: was the FIFO removed, or made anew, under a guest that lives?
+
+        The status of such a guest's end, as a shell would say it, where the system tells it of a process that is not our child.
+        """
+        trace, seen = self._process.trace, None
         while trace is not None and trace.end() is None:
             try:
                 pid = await self._process.survivor()
@@ -259,21 +262,24 @@ class GuestMachine:
                 await trio.sleep(_PS_PAUSE_S)
                 continue
             if pid is None:
-                return
-            await wait_gone(pid, lambda pid=pid: self._process.is_it(pid))  # type: ignore[misc]
+                break
+            seen = await wait_gone(pid, lambda pid=pid: self._process.is_it(pid))  # type: ignore[misc]
+        code = None if seen is None else os.waitstatus_to_exitcode(seen)
+        return 128 - code if code is not None and code < 0 else code
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, seen: int | None) -> Outcome:
         stage, trace = self._process.stage, self._process.trace
         end = trace.end() if trace is not None else None
         begin = trace.begin() if trace is not None else None
+        status = seen if end is None else end.status  # the keeper's word, if there is one
         node_present = None
         suspends = self._ledger is not None and bool(self._ledger.suspending)
-        if stage is Stage.RUNNING and end is not None and end.status in (*_NODE_TELLS, *(SUSPEND_ENDS if suspends else ())):
+        if stage is Stage.RUNNING and status in (*_NODE_TELLS, *(SUSPEND_ENDS if suspends else ())):
             with contextlib.suppress(HostError):
                 node_present = self._site.vmm.exists(self._name)
         return Outcome(
             stage=stage,
-            status=end.status if end is not None else None,
+            status=status,
             pid=self._process.pid,
             stderr=self._log.since(begin.log_from) if begin is not None else "",
             node_present=node_present,

@@ -550,6 +550,32 @@ async def test_a_fifo_that_was_removed(host: OneHost) -> None:
     await _lives_until_killed(second, pid)
 
 
+@pytest.mark.parametrize(("seen", "status"), [(0x0000, 0), (0x0100, 1), (0x0009, 137), (None, None)])
+async def test_the_end_of_a_guest_with_neither_fifo_nor_keeper(
+    host: OneHost, seen: int | None, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody writes its status down; where the system tells it, as FreeBSD does, it counts."""
+    first = host.daemon().machine("web")
+    await start(first, guest(do="exit 3"))
+    await end_of(first)
+    (host.directory() / "exit").write_text("")  # what a keeper that is killed leaves
+    (host.directory() / "alive").unlink()
+    second = host.daemon().machine("web")
+    pids = iter([host.pid(), None])
+
+    async def survivor() -> int | None:
+        return next(pids)
+
+    async def gone(pid: int, is_it: object) -> int | None:
+        return seen
+
+    assert second.find() is not None
+    monkeypatch.setattr(second._process, "survivor", survivor)
+    monkeypatch.setattr(module, "wait_gone", gone)
+
+    assert (await end_of(second)).status == status
+
+
 async def test_a_fifo_that_was_made_anew(host: OneHost) -> None:
     """A FIFO that nobody holds does not declare a guest dead that ps shows, also while a daemon watches another."""
     first = host.daemon().machine("web")
