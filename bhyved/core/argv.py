@@ -10,7 +10,8 @@ from bhyved.core.assigned import Target
 from bhyved.core.bhyveconf import Tree
 
 _AHCI_PORT_OPTIONS = ("nocache", "direct", "ro", "nodelete", "sectorsize", "bootindex", "nmrr", "ser", "rev", "model")
-_FLAGS = {
+#: Variables that an option without a value sets.
+FLAGS = {
     ("x86.vmexit_on_hlt", "true"): "-H",
     ("x86.vmexit_on_pause", "true"): "-P",
     ("x86.strictmsr", "false"): "-w",
@@ -24,7 +25,8 @@ _FLAGS = {
 }
 _DEFAULTS = {"rtc.use_localtime": "true"}  # no option says the default
 _ON_ARM64 = ("-S", "-C", "-W")  # the rest is a usage error there, exit 1 (contract 1.1)
-_MAIN_WORD = {  # the value that comes first, without a name (contract 3.2)
+#: Of each model, the variable whose value comes first, without a name (contract 3.2).
+MAIN_WORD = {
     "virtio-blk": "path",
     "nvme": "path",
     "virtio-net": "backend",
@@ -51,7 +53,7 @@ def _flags(left: Tree, target: Target) -> Iterator[str]:
         del left["acpi_tables"]
         if target.release == "14":
             yield "-A"  # 15 and newer have ACPI always and ignore the letter (contract 1.2)
-    for (key, value), flag in _FLAGS.items():
+    for (key, value), flag in FLAGS.items():
         if left.get(key) == value and (target.arch == "amd64" or flag in _ON_ARM64):
             del left[key]
             yield flag
@@ -115,8 +117,8 @@ def _legacy(node: Tree) -> list[str] | None:
             return [model, first, *_options(node)]
         case "nvme" if "ram" in node:
             return [model, f"ram={node.pop('ram')}", *_options(node)]
-        case _ if model in _MAIN_WORD:
-            first = node.pop(_MAIN_WORD[model], "")
+        case _ if model in MAIN_WORD:
+            first = node.pop(MAIN_WORD[model], "")
             return [model, first, *_options(node)] if first else None  # the first word is always taken for it
         case _:
             return [model, *_options(node)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
@@ -15,6 +16,8 @@ from bhyved.ctl.newguest import Files, Place, toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bhyved.core.imports import Imported
 
 LONGEST = 1 << 20
@@ -27,15 +30,16 @@ def import_guest(asked: Asked) -> int:
 
     path = asked.names[0]
     text = _read(path)
+    files = cache(lambda: Files(asked))  # read once, and not before there is a guest
     try:
-        imported = _translated(asked, path, text)
+        imported = _translated(asked, files, path, text)
     except ForeignError as error:
         raise Failure(FAILED, f"{path}: {error}") from None
     name = asked.text("name") or imported.name
     if not name:
         raise Failure(USAGE, f"import: {path} does not say what the guest is called: use --name")
     table = {"autostart": False} | imported.table
-    guest = Files(asked).place(name)
+    guest = files().place(name)
     written = _with_notes(toml(table), path, imported.notes)
     guest.judged(written)
     if asked.has("dry-run"):
@@ -76,7 +80,7 @@ def _read(path: str) -> str:
         raise Failure(FAILED, f"{path} is no text") from None
 
 
-def _translated(asked: Asked, path: str, text: str) -> Imported:
+def _translated(asked: Asked, files: Callable[[], Files], path: str, text: str) -> Imported:
     """Raises ForeignError, Failure."""
     from bhyved.core.imports import ForeignError, domain, script, vmbhyve
 
@@ -87,7 +91,7 @@ def _translated(asked: Asked, path: str, text: str) -> Imported:
     if script.is_config(text):
         return script.from_config(text, here=here, bridges=bridges)
     if vmbhyve.is_config(text):
-        return _from_vm_bhyve(asked, path, text, here, bridges)
+        return _from_vm_bhyve(asked, files, path, text, here, bridges)
     if script.has_command(text):
         return script.from_script(text, here=here, bridges=bridges)
     raise ForeignError(
@@ -96,22 +100,22 @@ def _translated(asked: Asked, path: str, text: str) -> Imported:
     )
 
 
-def _from_vm_bhyve(asked: Asked, path: str, text: str, here: str, bridges: dict[str, str]) -> Imported:
+def _from_vm_bhyve(asked: Asked, files: Callable[[], Files], path: str, text: str, here: str, bridges: dict[str, str]) -> Imported:
     from bhyved.core.imports import vmbhyve
 
     name = asked.text("name") or ("" if path == "-" else os.path.basename(path).removesuffix(".conf"))
     system = os.path.join(os.path.dirname(here), _SYSTEM)
     known = vmbhyve.switches(_read(system)) if os.path.exists(system) else {}
-    dataset = asked.text("dataset") or (_dataset(asked, here) if "zvol" in text else "")
+    dataset = asked.text("dataset") or (_dataset(files, here) if "zvol" in text else "")
     return vmbhyve.translate(text, name=name, directory=here, dataset=dataset, bridges=known | bridges)
 
 
-def _dataset(asked: Asked, directory: str) -> str:
+def _dataset(files: Callable[[], Files], directory: str) -> str:
     """The dataset that a directory is on; '' where zfs(8) cannot say."""
     from bhyved.core.errors import HostError
     from bhyved.host.toolbox import Tools
 
-    tools = Tools(bin=tuple(map(str, Files(asked).paths.bin)))
+    tools = Tools(bin=tuple(map(str, files().paths.bin)))
     try:
         return tools.ask(("zfs", "list", "-H", "-o", "name", directory), limit_s=ZFS_LIMIT_S).stdout.decode(errors="replace").strip()
     except HostError:

@@ -98,6 +98,13 @@ doas bhyve -A -H -m 1G -s 0,hostbridge -s 1,lpc \\
     assert spec_of(imported).clock == "localtime"
 
 
+def test_a_port_without_a_number_is_told() -> None:
+    """A configuration file that somebody wrote by hand may hold anything."""
+    text = "name=web\nmemory.size=1G\npci.0.3.0.device=ahci\npci.0.3.0.port.x.type=hd\n"
+    with pytest.raises(ForeignError, match="'x' should be a number"):
+        script.from_config(text, here="/", bridges={})
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

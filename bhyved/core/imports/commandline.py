@@ -6,38 +6,21 @@ It reads what people wrote and bhyve took: what bhyve would refuse is passed on 
 import getopt
 from collections.abc import Iterator, Sequence
 
+from bhyved.core.argv import FLAGS, MAIN_WORD
 from bhyved.core.imports.imported import ForeignError
 
 Tree = dict[str, str]
 Pairs = Iterator[tuple[str, str]]
 
 _LETTERS = "aehuwxACDHIMPSWYk:f:o:p:G:c:s:m:n:l:K:U:r:"  # amd64, main, of a build with snapshots: a superset of all others (contract 1.1)
-_FLAGS = {
+_FLAGS = {flag[1:]: variable for variable, flag in FLAGS.items()} | {
     "a": ("x86.x2apic", "false"),
     "A": ("acpi_tables", "true"),
-    "C": ("memory.guest_in_core", "true"),
     "D": ("destroy_on_poweroff", "true"),
-    "e": ("x86.strictio", "true"),
-    "H": ("x86.vmexit_on_hlt", "true"),
     "M": ("monitor", "true"),
-    "P": ("x86.vmexit_on_pause", "true"),
-    "S": ("memory.wired", "true"),
-    "u": ("rtc.use_localtime", "false"),
-    "w": ("x86.strictmsr", "false"),
-    "W": ("virtio_msix", "false"),
-    "x": ("x86.x2apic", "true"),
-    "Y": ("x86.mptable", "false"),
 }
 _VALUES = {"K": "keyboard.layout", "m": "memory.size", "U": "uuid"}
-_FIRST = {  # the variable that a model's first bare word is (contract 3.2)
-    "virtio-blk": "path",
-    "nvme": "path",
-    "virtio-net": "backend",
-    "e1000": "backend",
-    "virtio-scsi": "dev",
-    "virtio-input": "path",
-    "uart": "path",
-}
+_FIRST = {**MAIN_WORD, "uart": "path"}
 
 
 def tree_of(argv: Sequence[str]) -> tuple[Tree, list[str]]:

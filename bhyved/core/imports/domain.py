@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bhyved.core.assigned import UEFI, UEFI_CSM
-from bhyved.core.imports.imported import ForeignError, Imported, topology
+from bhyved.core.imports.imported import PASSWORD, ForeignError, Imported, stays_in, topology, whole_number
 from bhyved.core.units import Size
 
 _UNITS = {"b": 1, "bytes": 1, "kb": 10**3, "k": 1 << 10, "kib": 1 << 10, "mb": 10**6, "m": 1 << 20, "mib": 1 << 20, "gb": 10**9}
@@ -50,8 +50,8 @@ class _Translation:
 
     def machine(self) -> None:
         shape = self.domain.find("cpu/topology")
-        words = {} if shape is None else {key: _number(shape.get(key, "1"), key) for key in ("sockets", "cores", "threads")}
-        count = _number(self.domain.findtext("vcpu", "1"), "vcpu")
+        words = {} if shape is None else {key: whole_number(shape.get(key, "1"), f"{key}: ") for key in ("sockets", "cores", "threads")}
+        count = whole_number(self.domain.findtext("vcpu", "1"), "vcpu: ")
         self.table["cpus"] = topology(count, words.get("sockets"), words.get("cores", 1), words.get("threads", 1))
         self.table["memory"] = self._memory()
         if self.domain.find("memoryBacking/locked") is not None:
@@ -69,7 +69,7 @@ class _Translation:
         unit = found.get("unit", "KiB").lower()
         if unit not in _UNITS:
             raise ForeignError(f"memory: the unit {unit!r} is not known")
-        return str(Size(_number(found.text or "", "memory") * _UNITS[unit] >> 20 << 20))
+        return str(Size(whole_number(found.text or "", "memory: ") * _UNITS[unit] >> 20 << 20))
 
     def boot(self) -> None:
         loader, nvram = self.domain.find("os/loader"), self.domain.findtext("os/nvram", "").strip()
@@ -142,7 +142,7 @@ class _Translation:
         bus = "virtio" if target is None else target.get("bus", "virtio")
         if device.get("device") == "cdrom":
             self._append("cdrom", {"path": path} | _slot(device, drive=True))
-            self.notes.append(f'{path} stays in its drive; with when = "install" it is there for `vmctl start --install` only')
+            self.notes.append(stays_in(path))
             return
         disk: dict[str, Any] = {"path": path, "model": _BUSES.get(bus, "virtio-blk")}
         if device.find("readonly") is not None:
@@ -179,7 +179,7 @@ class _Translation:
         port = device.get("port", "-1")
         self.table["graphics"] = {"listen": address if port == "-1" else f"{address}:{port}"}
         if device.get("passwd"):
-            self.notes.append("graphics: write the VNC password into a file (mode 0600) and name it in graphics.password-file")
+            self.notes.append(PASSWORD)
 
     def _rest_of_screen(self) -> None:
         screen = self.table.get("graphics")
@@ -196,7 +196,7 @@ class _Translation:
 
     def _ports(self) -> None:
         """`<serial>` and `<console>` of one null-modem pair are the same port."""
-        numbers = sorted({_number(target.get("port", "0"), "port") for target in self._targets()})
+        numbers = sorted({whole_number(target.get("port", "0"), "port: ") for target in self._targets()})
         if numbers not in ([], [0]):
             self.table["serial"] = [{"port": f"com{number + 1}"} for number in numbers if number < 4]
 
@@ -239,9 +239,3 @@ def _hex(text: str) -> int:
     if not re.fullmatch(r"(0x[0-9a-fA-F]+)|[0-9]+", text):
         raise ForeignError(f"{text!r} is no part of a PCI address")
     return int(text, 0)
-
-
-def _number(text: str, what: str) -> int:
-    if not text.strip().isdecimal():
-        raise ForeignError(f"{what}: {text!r} should be a number")
-    return int(text)

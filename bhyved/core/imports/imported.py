@@ -1,5 +1,6 @@
-"""The result of every reader."""
+"""The result of every reader, and what they read and say alike."""
 
+import posixpath
 from typing import Any
 
 import msgspec
@@ -7,6 +8,9 @@ import msgspec
 from bhyved.core.units import Size
 
 _MEGABYTES_BELOW = 1 << 20  # a bare number below it: contract 1.5
+
+
+PASSWORD = "graphics: write the VNC password into a file (mode 0600) and name it in graphics.password-file"
 
 
 class ForeignError(ValueError):
@@ -40,3 +44,20 @@ def topology(count: int, sockets: int | None, cores: int, threads: int) -> int |
     if cores * threads == 1:
         return count
     return {"sockets": sockets, "cores": cores, "threads": threads}
+
+
+def whole_number(text: str, what: str = "") -> int:
+    """`what` stands before the value in the sentence. Raises ForeignError."""
+    if not text.strip().isdecimal():
+        raise ForeignError(f"{what}{text!r} should be a number")
+    return int(text)
+
+
+def absolute(here: str, path: str) -> str:
+    """A path of somebody who sat in the directory `here`; '' stays."""
+    return posixpath.normpath(posixpath.join(here, path)) if path else path
+
+
+def stays_in(path: str) -> str:
+    """What is to be known of a medium that was always there."""
+    return f'{path} stays in its drive; with when = "install" it is there for `vmctl start --install` only'

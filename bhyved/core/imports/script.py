@@ -12,7 +12,7 @@ from typing import Any
 
 from bhyved.core.imports import variables
 from bhyved.core.imports.commandline import tree_of
-from bhyved.core.imports.imported import ForeignError, Imported
+from bhyved.core.imports.imported import ForeignError, Imported, absolute
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _WRAPPERS = ("sudo", "doas", "nice", "exec", "time", "jexec", "daemon", "nohup", "env")
@@ -81,12 +81,12 @@ def _bhyveload(options: Sequence[tuple[str, str]], here: str) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for option, value in options:
         if option == "-d":
-            table.setdefault("disk", []).append(posixpath.normpath(posixpath.join(here, value)))
+            table.setdefault("disk", []).append(absolute(here, value))
         elif option == "-e":
             name, _, text = value.partition("=")
             table.setdefault("env", {})[name] = text
         elif option in ("-h", "-l"):
-            table["host-dir" if option == "-h" else "loader"] = posixpath.normpath(posixpath.join(here, value))
+            table["host-dir" if option == "-h" else "loader"] = absolute(here, value)
     return {"loader": "bhyveload"} | ({"bhyveload": table} if table else {})
 
 

@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from bhyved.core.assigned import UEFI, UEFI_CSM
-from bhyved.core.imports.imported import ForeignError, Imported, memory, topology
+from bhyved.core.imports.imported import PASSWORD, Imported, absolute, memory, stays_in, topology, whole_number
 from bhyved.core.macs import PREFIX
 from bhyved.core.spec import refusal
 
-_TRUE = ("true", "on", "yes", "1")
+_TRUE, _FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 #: Variables of bhyve's that bhyved always sets itself, to the values that say nothing new.
 _OURS = {
     "acpi_tables": _TRUE,
     "acpi_tables_in_memory": _TRUE,
     "x86.vmexit_on_hlt": _TRUE,
     "x86.vmexit_on_pause": _TRUE,
-    "x86.strictmsr": ("false", "off", "no", "0"),
-    "memory.guest_in_core": ("false", "off", "no", "0"),
-    "destroy_on_poweroff": ("true", "false", *_TRUE),  # the node is always destroyed
-    "config.dump": (*_TRUE,),  # a dump carries it, and nobody wants it to run (contract 1.3)
+    "x86.strictmsr": _FALSE,
+    "memory.guest_in_core": _FALSE,
+    "destroy_on_poweroff": (*_TRUE, "false"),  # the node is always destroyed
+    "config.dump": _TRUE,  # a dump carries it, and nobody wants it to run (contract 1.3)
 }
 _BLOCK = {
     "nocache": "nocache",
@@ -73,9 +73,9 @@ class _Translation:
     def machine(self) -> None:
         left, table = self.left, self.table
         sockets = left.pop("sockets", "")
-        cores, threads = _number(left.pop("cores", "1")), _number(left.pop("threads", "1"))
-        count = _number(left.pop("cpus", "") or str((_number(sockets) if sockets else 1) * cores * threads))
-        cpus = table["cpus"] = topology(count, _number(sockets) if sockets else None, cores, threads)
+        cores, threads = whole_number(left.pop("cores", "1")), whole_number(left.pop("threads", "1"))
+        count = whole_number(left.pop("cpus", "") or str((whole_number(sockets) if sockets else 1) * cores * threads))
+        cpus = table["cpus"] = topology(count, whole_number(sockets) if sockets else None, cores, threads)
         pins = [f"{key.split('.')[1]}:{left.pop(key)}" for key in sorted(left) if key.startswith("vcpu.") and key.endswith(".cpuset")]
         if pins:
             table["cpus"] = {**(cpus if isinstance(cpus, dict) else {"sockets": cpus}), "pin": pins}
@@ -172,8 +172,7 @@ class _Translation:
                     node.pop("slot.1.device")
                     self.table.setdefault("graphics", {})["tablet-slot"] = slot
                 case model:
-                    self._untranslated(place, {"device": model, **node})
-                    node = {}
+                    node = {"device": model, **node}
             self._untranslated(place, node)
         if not has_random:
             self.table["random"] = {"enabled": False}
@@ -182,7 +181,7 @@ class _Translation:
 
     def rest(self) -> None:
         for key, value in self.left.items():
-            if key.startswith("vcpu.") or value.lower() in _OURS.get(key, ()):
+            if value.lower() in _OURS.get(key, ()):
                 continue
             if key == "keyboard.layout":
                 self.table.setdefault("graphics", {})["keyboard"] = value
@@ -213,7 +212,7 @@ class _Translation:
 
     def _ahci(self, slot: str, node: dict[str, str]) -> None:
         """One port is a disk or drive with a slot; more are drives on a named controller, whose slot is ours to choose."""
-        numbers = sorted({int(key.split(".")[1]) for key in node if key.startswith("port.") and key.endswith(".type")})
+        numbers = sorted({whole_number(key.split(".")[1], "port ") for key in node if key.startswith("port.") and key.endswith(".type")})
         where = {"slot": slot} if len(numbers) == 1 else {"controller": f"sata{slot.replace(':', '-')}"}
         for number in numbers:
             prefix = f"port.{number}."
@@ -222,7 +221,7 @@ class _Translation:
             if kind == "cd":
                 drive: dict[str, Any] = {"path": path} | {key: value for key, value in _block(port).items() if key == "boot-index"}
                 self._append("cdrom", drive | where)
-                self.notes.append(f'{path} stays in its drive; with when = "install" it is there for `vmctl start --install` only')
+                self.notes.append(stays_in(path))
             else:
                 self._append("disk", {"model": "ahci-hd", "path": path} | _block(port) | where)
         if len(numbers) > 1:
@@ -255,7 +254,7 @@ class _Translation:
             self.notes.append(f"network[{number}] had the backend {backend!r}, which bhyved does not know: the card is unplugged")
         card["mac"] = node.pop("mac", "") or bhyves_mac(self.name, place)
         if mtu := node.pop("mtu", ""):
-            card["mtu"] = _number(mtu)
+            card["mtu"] = whole_number(mtu)
         self._append("network", card | {"slot": "{}:{}:{}".format(*place)})
 
     def _passthru(self, slot: str, node: dict[str, str]) -> None:
@@ -264,7 +263,7 @@ class _Translation:
         if rom := node.pop("rom", ""):
             found["rom"] = self._path(rom)
         if index := node.pop("bootindex", ""):
-            found["boot-index"] = _number(index)
+            found["boot-index"] = whole_number(index)
         self._append("passthru", found)
 
     def _ports(self, node: dict[str, str]) -> None:
@@ -286,14 +285,14 @@ class _Translation:
         if node.pop("wait", "false").lower() in _TRUE:
             screen["wait"] = True
         if node.pop("password", ""):
-            self.notes.append("graphics: write the VNC password into a file (mode 0600) and name it in graphics.password-file")
+            self.notes.append(PASSWORD)
         self.table["graphics"] = self.table.get("graphics", {}) | screen
 
     def _append(self, key: str, item: dict[str, Any]) -> None:
         self.table.setdefault(key, []).append(item)
 
     def _path(self, path: str) -> str:
-        return posixpath.normpath(posixpath.join(self.here, path)) if path else path
+        return absolute(self.here, path)
 
 
 def bhyves_mac(name: str, place: tuple[int, ...]) -> str:
@@ -308,7 +307,7 @@ def _block(node: dict[str, str]) -> dict[str, Any]:
         if theirs not in node:
             continue
         value = node.pop(theirs)
-        found[ours] = value.lower() in _TRUE if ours in _SWITCHES else _number(value) if ours in _NUMBERS else value
+        found[ours] = value.lower() in _TRUE if ours in _SWITCHES else whole_number(value) if ours in _NUMBERS else value
     if node.pop("nodelete", "false").lower() in _TRUE:
         found["discard"] = False
     return found
@@ -317,9 +316,3 @@ def _block(node: dict[str, str]) -> dict[str, Any]:
 def _is_device(key: str) -> bool:
     parts = key.split(".")
     return len(parts) == 5 and parts[0] == "pci" and parts[4] == "device" and all(part.isdecimal() for part in parts[1:4])
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise ForeignError(f"{text!r} should be a number")
-    return int(text)

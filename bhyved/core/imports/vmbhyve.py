@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bhyved.core.imports.imported import ForeignError, Imported, memory, topology
+from bhyved.core.imports.imported import ForeignError, Imported, memory, topology, whole_number
 
 _LINE = re.compile(r'([a-z][a-z0-9_]*)="?([^"#]*)"?\s*(#.*)?')  # at the beginning of a line, in lower case: anything else it skips
 _NO = ("", "no", "off", "false", "0")
@@ -15,7 +15,7 @@ _FIRST_SLOT, _SLOTS, _FUNCTIONS = 4, 31, 8  # vm-bhyve leaves 31 to the LPC brid
 _LOADERS = {"bhyveload": "bhyveload", "grub": "grub", "uefi": "uefi", "uefi-csm": "uefi-csm", "uefi-custom": "uefi"}
 _DISK_OPTIONS = {"direct": "sync", "nocache": "nocache", "ro": "read-only"}
 #: Options that say how a guest is made, or nothing at all.
-_SILENT = ("guest", "disk0_size", "zfs_dataset_opts", "zfs_zvol_opts", "debug", "uefi", "template", "nulliso_fix", "install_slot")
+_SILENT = ("guest", "debug", "template", "nulliso_fix", "install_slot")
 #: Options that bhyved has another way for.
 _ELSEWHERE = {
     "prestart": "hooks.pre-start runs a command before each start",
@@ -248,7 +248,7 @@ class _Translation:
             self.table["restart"] = {"on-reboot": "stop"}
         for key in list(self.left):
             value = self.left.pop(key)
-            if not value or key in _SILENT or key.startswith(("zfs_", "disk", "cpu_")):
+            if not value or key in _SILENT or key.startswith(("zfs_", "disk")):
                 continue
             why = _ELSEWHERE.get(key, "limits of rctl(8) are not set" if _RCTL.fullmatch(key) else "it has no key of its own")
             self.notes.append(f"{key}={value!r} is left out: {why}")
@@ -311,9 +311,7 @@ class _Translation:
 
     def _number(self, key: str, default: int) -> int:
         text = self._text(key)
-        if text and not text.isdecimal():
-            raise ForeignError(f"{key}={text!r} should be a number")
-        return int(text) if text else default
+        return whole_number(text, f"{key}=") if text else default
 
     def _row(self, prefix: str) -> list[str]:
         """`prefix0`, `prefix1`, …"""
