@@ -24,7 +24,7 @@ from bhyved.core import agenda, hostend
 from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
-from bhyved.core.spec import DaemonSpec, VmSpec
+from bhyved.core.spec import DaemonSpec
 from bhyved.core.status import ACTIVE
 from bhyved.daemon import log
 from bhyved.daemon.around import Around
@@ -34,7 +34,7 @@ from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control
 from bhyved.daemon.events import Events
 from bhyved.daemon.figuremethods import Views
-from bhyved.daemon.guests import About
+from bhyved.daemon.guests import About, configured
 from bhyved.daemon.hooks import Hooks
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics
@@ -152,7 +152,7 @@ class _Daemon:
         )
         self._usage = HostUsage(tools)
         self._datasets = HostDatasets(tools, str(paths.dev), str(paths.run))
-        self._census = Census(self._datasets, self._specs, time.monotonic)
+        self._census = Census(self._datasets, partial(configured, self._guests), time.monotonic)
         self._budget_s: float | None = None
         self._http_problem = ""
         self._serving = False
@@ -312,9 +312,6 @@ class _Daemon:
             vcpu_stats=vcpu_stats,
             stocks=self._census.stocks,
         )
-
-    def _specs(self) -> dict[str, VmSpec]:
-        return {name: spec for name in self._guests.names() if (spec := self._guests.spec(name)) is not None}
 
     def _web(self, metrics: Metrics) -> Web:
         spec, host = self._spec.metrics, socket.gethostname()

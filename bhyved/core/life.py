@@ -89,6 +89,11 @@ class Life:
         """Whether the guest should run now: the wish, unless the daemon is stopping its guests."""
         return self.desired is Desired.UP and not self.closing
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked for the end of the run: a suspend is no such wish until its state is on disk."""
+        return self.phase is Phase.KILLING or (self.phase is Phase.STOPPING and not self.suspending)
+
     def is_early(self, now: float) -> bool:
         """Whether a tick is one of a deadline that has been put off or cleared."""
         return self.deadline is None or now < self.deadline

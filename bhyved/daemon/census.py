@@ -4,7 +4,7 @@ A scrape never waits for zfs(8): it shows what was counted last and has it count
 is counted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import trio
@@ -51,15 +51,17 @@ class Census:
             self._due = trio.Event()
 
     async def _count(self) -> dict[str, Stock]:
-        located = {name: await self._located(spec) for name, spec in self._specs().items()}
+        located = {name: await on_zfs(self._datasets, disk_paths(spec)) for name, spec in self._specs().items()}
         wanted = sorted({dataset.name for datasets in located.values() for dataset in datasets})
         found = await self._datasets.count(wanted) if wanted else {}
         return {name: stock([each.name for each in datasets], found) for name, datasets in located.items() if datasets}
 
-    async def _located(self, spec: VmSpec) -> tuple[Dataset, ...]:
-        try:
-            return await self._datasets.locate(disk_paths(spec))
-        except HostError as error:
-            if error.fatal:
-                return ()  # not all on ZFS
-            raise
+
+async def on_zfs(datasets: Datasets, paths: Sequence[str]) -> tuple[Dataset, ...]:
+    """The datasets of these disks; none where one of them is elsewhere. Raises HostError where that cannot be told."""
+    try:
+        return await datasets.locate(paths)
+    except HostError as error:
+        if error.fatal:
+            return ()
+        raise

@@ -21,8 +21,6 @@ from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
 from bhyved.daemon.turnstile import Turnstile
 
-SAVE_S = 5.0  # for a record to get to disk before the end of a run is cleaned up
-
 Start = Callable[..., None]  # an async function, with its arguments, as a task of the driver
 
 
@@ -114,8 +112,7 @@ class Deeds:
         of.record = msgspec.structs.replace(of.record, slots=dict(prepared.slots), macs=dict(prepared.macs))
         if of.life.first_run:
             # By now it is, as a rule. A guest that runs and whose record says that it is wished down is stopped by the next daemon.
-            with trio.move_on_after(SAVE_S):
-                await of.saving.done()
+            await of.kept()
         consoles = of.around.consoles
         await consoles.ready(of.name)
         consoles.mark(of.name, "boot", f"run {run.id} by {run.by}", run=run.id)
@@ -258,8 +255,7 @@ class Deeds:
     async def _clean_all(self) -> None:
         # First what follows: behind a daemon that is killed, the traces of an end that was told are those of a start to be made good.
         of = self._of
-        with trio.move_on_after(SAVE_S):
-            await of.saving.done()
+        await of.kept()
         await self._cleaned(final=True)
         if of.life.phase in (Phase.DOWN, Phase.HELD, Phase.BACKOFF):
             of.around.consoles.settle(of.name)

@@ -336,7 +336,7 @@ class VmDriver:
         self._fitness.over()
         self._deeds.over()
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
-        asked = life.phase is Phase.KILLING or (life.phase is Phase.STOPPING and not life.suspending)
+        asked = life.is_stopping
         end = classify(outcome, was_up=run.was_up, asked=asked)
         last = runs.last_exit(end, outcome, now_at)
         uptime_s = run.uptime_s(now, outcome.at)

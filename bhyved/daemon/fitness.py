@@ -8,7 +8,6 @@ import trio
 from bhyved.core import lifecycle, tally
 from bhyved.core.lifecycle import Answer
 from bhyved.core.status import Phase
-from bhyved.daemon.agent import agent_path
 from bhyved.daemon.deeds import Deeds, Start
 from bhyved.daemon.health import HealthWatch
 from bhyved.daemon.readiness import Questions
@@ -65,7 +64,7 @@ class Fitness:
 
     def _questions(self, run: Run) -> Questions:
         around = self._of.around
-        path = agent_path(run.spec, around.spec.paths.run)
+        path = self._of.agent_path(run)
         return Questions(self._of.name, around.consoles, around.commands, around.spec.run_as or "", self._of.agent, path)
 
     async def _wait_ready(self, run: Run) -> None:

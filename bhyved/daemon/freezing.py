@@ -11,11 +11,10 @@ import msgspec
 import trio
 
 from bhyved.core.status import Phase
-from bhyved.daemon.agent import FREEZE_S, AgentError, agent_path
+from bhyved.daemon.agent import FREEZE_S, AgentError
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
 
-SAVE_S = 5.0  # for the record
 THAW_TRIES = 3
 THAW_S = 10.0
 PAUSE_S = 1.0
@@ -39,7 +38,7 @@ class Freezing:
     async def frozen(self) -> AsyncIterator[Frozen]:
         """Freeze what the guest's agent can freeze, and thaw it at the end."""
         of, run = self._of, self._of.run
-        path = "" if run is None else agent_path(run.spec, str(of.around.spec.paths.run))
+        path = "" if run is None else of.agent_path(run)
         if run is None or of.life.phase is not Phase.UP or not path:
             yield Frozen()
             return
@@ -57,7 +56,7 @@ class Freezing:
         if run is None or of.record.frozen_run != run.id:
             return
         of.chronicle.tell("warning", "an earlier daemon may have left its file systems frozen: they are thawed")
-        await self._thaw(run, agent_path(run.spec, str(of.around.spec.paths.run)))
+        await self._thaw(run, of.agent_path(run))
 
     async def _freeze(self, run: Run, path: str) -> tuple[str, bool]:
         """Why nothing is frozen, or ''; and whether the agent was asked at all."""
@@ -98,5 +97,4 @@ class Freezing:
         of = self._of
         of.record = msgspec.structs.replace(of.record, frozen_run=run)
         of.keep()
-        with trio.move_on_after(SAVE_S):
-            await of.saving.done()
+        await of.kept()

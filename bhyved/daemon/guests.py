@@ -118,3 +118,8 @@ class Guests(Protocol):
 
     async def shutdown_budget_s(self) -> float | None:
         """How long the host would wait for all guests; None: not known."""
+
+
+def configured(guests: Guests) -> dict[str, VmSpec]:
+    """Every guest that has a configuration, by its name."""
+    return {name: spec for name in guests.names() if (spec := guests.spec(name)) is not None}

@@ -13,7 +13,7 @@ from bhyved.core.turns import Pace
 from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, NoParams, Reloaded, ReloadParams, You
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.figuremethods import Views
-from bhyved.daemon.guests import Guests
+from bhyved.daemon.guests import Guests, configured
 
 
 class HostMethods:
@@ -79,8 +79,7 @@ class HostMethods:
 
     async def _plan_boot(self, caller: Access, params: NoParams) -> Agenda:
         spec = self._guests.daemon_spec
-        configured = {name: vm for name in self._guests.names() if (vm := self._guests.spec(name)) is not None}
-        return agenda.boot(configured, Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap)), self._guests.room)
+        return agenda.boot(configured(self._guests), Pace(parallel=spec.start_parallel, gap_s=float(spec.start_gap)), self._guests.room)
 
     async def _plan_shutdown(self, caller: Access, params: NoParams) -> Agenda:
         """Of the guests that run now, or should."""

@@ -15,6 +15,7 @@ from bhyved.core.status import VmRecord
 from bhyved.daemon.ports import Vault
 
 LATER_S = 0.1
+SAVE_S = 5.0  # for a record to get to disk, before what must not be without it
 AGAIN_S = 30.0  # a full disk tells nobody when it has room again
 
 

@@ -57,11 +57,9 @@ class SnapshotMethods:
         if fault is not None:
             return Told(name=vm, ok=False, code=fault.code, text=fault.text)
         try:
-            return await self._snapshots.take(vm, name, by=caller.peer.name)
-        except Refused as refused:
+            return await _or_fault(self._snapshots.take(vm, name, by=caller.peer.name))
+        except Fault as refused:
             code, text = refused.code, refused.text
-        except HostError as error:
-            code, text = "host", str(error)
         status = self._guests.board.get(vm)
         return SnapshotAnswer(name=vm, ok=False, code=code, text=text, phase=None if status is None else status.phase)
 

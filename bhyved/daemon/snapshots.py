@@ -20,12 +20,13 @@ from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Hold, Phase, VmStatus
 from bhyved.core.wire import SnapshotAnswer, SnapshotList
 from bhyved.daemon.board import Board
+from bhyved.daemon.census import on_zfs
 from bhyved.daemon.events import Events
 from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.ports import Datasets
+from bhyved.daemon.saving import SAVE_S
 
 UNFINISHED = "a rollback was begun and not finished: roll back again"
-SAVE_S = 5.0  # for the hold to get to disk
 TAKE_S = 60.0  # a transaction group of a busy pool takes seconds
 FROZEN_S = 10.0  # the guest's programs stand still meanwhile
 
@@ -204,7 +205,7 @@ class Snapshots:
         for other in self._guests.names():
             specs = [spec for spec in (self._guests.spec(other), self._guests.started_spec(other)) if spec is not None and other != vm]
             for path in dict.fromkeys(path for spec in specs for path in snapshots.disk_paths(spec)):
-                for dataset in await self._where(path):
+                for dataset in await on_zfs(self._datasets, [path]):
                     if dataset.name in names:
                         shared[dataset.name][path] = other
         paths = self._guests.daemon_spec.paths
@@ -212,14 +213,6 @@ class Snapshots:
             why = snapshots.stands_in_the_way(dataset, shared[dataset.name], map(str, (paths.run, paths.db, paths.log)))
             if why:
                 raise Refused("shared-dataset", why)
-
-    async def _where(self, path: str) -> tuple[Dataset, ...]:
-        try:
-            return await self._datasets.locate([path])
-        except HostError as error:
-            if error.fatal:
-                return ()  # elsewhere than on ZFS
-            raise
 
     async def _located(self, vm: str) -> tuple[Dataset, ...]:
         spec = self._spec(vm)

@@ -17,12 +17,12 @@ from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
 from bhyved.core.turns import Waiting
 from bhyved.core.units import Duration
-from bhyved.daemon.agent import Agent
+from bhyved.daemon.agent import Agent, agent_path
 from bhyved.daemon.around import Around
 from bhyved.daemon.chronicle import Chronicle
 from bhyved.daemon.portrait import Sitting, portray
 from bhyved.daemon.run import Run
-from bhyved.daemon.saving import Saving
+from bhyved.daemon.saving import SAVE_S, Saving
 
 
 class Standing:
@@ -72,8 +72,7 @@ class Standing:
         """The lifecycle is in another phase."""
         life = self.life
         self.since, self.since_at = now, self.around.host.utc()
-        is_stop = life.phase is Phase.KILLING or (life.phase is Phase.STOPPING and not life.suspending)
-        if is_stop and self.run is not None and self.run.stop_began is None:
+        if life.is_stopping and self.run is not None and self.run.stop_began is None:
             self.run.stop_began = now
         if life.phase in (Phase.DOWN, Phase.WAITING, Phase.BACKOFF) or (life.phase is Phase.HELD and not life.stuck):
             self.run = None
@@ -141,6 +140,15 @@ class Standing:
             self.record, desired=life.desired, desired_boot=boot, hold=life.hold, book=life.book, book_boot=boot, held=held
         )
         self.saving.put(self.record)
+
+    async def kept(self) -> None:
+        """Return when that is on disk, or cannot get there in time."""
+        with trio.move_on_after(SAVE_S):
+            await self.saving.done()
+
+    def agent_path(self, run: Run) -> str:
+        """The host's end of the agent's port of a run; '' when it has none."""
+        return agent_path(run.spec, str(self.around.spec.paths.run))
 
     async def hook(self, moment: str, status: VmStatus) -> None:
         """Run the operator's commands for a moment of the guest's life."""
