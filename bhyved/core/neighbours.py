@@ -12,7 +12,7 @@ import msgspec
 
 from bhyved.core import bhyveconf, order, slots
 from bhyved.core.assigned import Target, provisional
-from bhyved.core.decode import nearest
+from bhyved.core.decode import nearest, shown
 from bhyved.core.spec import VmSpec
 from bhyved.core.values import split_endpoint
 
@@ -73,7 +73,7 @@ def _twice(
         for other in others:
             whom = "is given twice in this guest" if other.vm == first.vm else f"belongs to {first.vm} ({first.key}) too"
             together = tuple(dict.fromkeys((other.vm, first.vm)))
-            yield Clash(vms=together, key=other.key, found=f'"{thing}"', sentence=f"{word} {whom}{remedy}", is_fatal=is_fatal)
+            yield Clash(vms=together, key=other.key, found=shown(thing), sentence=f"{word} {whom}{remedy}", is_fatal=is_fatal)
 
 
 def _macs(spec: VmSpec) -> Iterator[tuple[str, str]]:
@@ -127,7 +127,7 @@ def _shared_disks(vms: Mapping[str, VmSpec]) -> Iterator[Clash]:
         (first, at), *others = owners
         for name, index in others:
             one, other = vms[first].disk[at], vms[name].disk[index]
-            key, found = f"disk[{index}].path", f'"{path}"'
+            key, found = f"disk[{index}].path", shown(path)
             if name != first and not (one.shared and other.shared) and not (one.read_only and other.read_only):
                 sentence = f"the disk belongs to {first} (disk[{at}]) too; they cannot run together unless both say shared = true"
                 yield Clash(vms=(name, first), key=key, found=found, sentence=sentence, is_fatal=False)
@@ -147,7 +147,7 @@ def _order(vms: Mapping[str, VmSpec], known: frozenset[str]) -> Iterator[Clash]:
                 if other not in known:
                     near = nearest(other, known - {name})
                     sentence = "there is no such guest" + (f"; {near}" if near else "")
-                    yield Clash(vms=(name,), key=f"order.{key}[{index}]", found=f'"{other}"', sentence=sentence)
+                    yield Clash(vms=(name,), key=f"order.{key}[{index}]", found=shown(other), sentence=sentence)
     for cycle in order.cycles(order.before(vms)):
         sentence = f"guests wait for each other in a circle: {' → '.join(cycle)}"
         yield Clash(vms=cycle[:-1], key="order", sentence=sentence)

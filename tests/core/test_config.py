@@ -421,3 +421,12 @@ def test_any_table_is_answered(table: dict[str, object]) -> None:
     tomli_w = pytest.importorskip("tomli_w")
     loaded = read(a=tomli_w.dumps(table))
     assert "a" in loaded.vms or loaded.problems_of("a")
+
+
+def test_what_guests_share_is_shown_on_one_printable_line() -> None:
+    """A path with a control character of Unicode's is found between guests too, and no terminal obeys it."""
+    text = 'disk = [{ path = "/d\u0085" }]\n'
+    loaded = load(Source("bhyved.toml", ""), {name: Source(f"vm.d/{name}.toml", text) for name in ("a", "b")}, {})
+    (warning,) = loaded.warnings
+    assert 'found "/d\\x85"' in str(warning)
+    assert str(warning).isprintable()
