@@ -20,7 +20,8 @@ def open_mapping(path: str, size: int) -> tuple[mmap.mmap, bool]:
         begin = os.fstat(fd).st_size
         if begin < size:
             try:
-                _fill(fd, begin, size)
+                fill(fd, begin, size)
+                os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, begin)  # what is of no use must not be what the disk is full of
                 raise
@@ -30,12 +31,11 @@ def open_mapping(path: str, size: int) -> tuple[mmap.mmap, bool]:
         os.close(fd)
 
 
-def _fill(fd: int, begin: int, size: int) -> None:
-    """Zeros on disk: a hole that cannot be filled later is a SIGBUS. Raises OSError."""
+def fill(fd: int, begin: int, size: int) -> None:
+    """Zeros, block for block: a hole in a mapped file that cannot be filled later is a SIGBUS. Raises OSError."""
     place = begin
     while place < size:
         place += os.pwrite(fd, bytes(min(_CHUNK_BYTES, size - place)), place)
-    os.fsync(fd)
 
 
 def _make_room(path: str, size: int) -> bool:

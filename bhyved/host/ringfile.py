@@ -1,7 +1,7 @@
 """A console's ring in a file: what the daemon has read survives its kill -9, to the byte.
 
 The file is mapped, so that keeping bytes is a copy and no system call. It lies under /var/run: it need not outlive the host, and is never
-synced. Blocks are written before the mapping is used, because a hole that cannot be filled on a full file system is a SIGBUS.
+synced.
 """
 
 import mmap
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bhyved.core.errors import HostError
 from bhyved.core.ring import Ring, buffer_bytes, found
+from bhyved.host import mapped
 
 _LARGEST_BYTES = 1 << 28  # of a ring that is taken over; a file that is larger is none of ours
 # Keep the pages out of the syncer's way: FreeBSD's sys/mman.h. Python knows no name for it.
@@ -70,7 +71,7 @@ class RingFiles:
             if had != size:
                 other = found(bytearray(os.pread(fd, min(had, _LARGEST_BYTES), 0)))
                 os.ftruncate(fd, 0)
-                _fill(fd, size)
+                mapped.fill(fd, 0, size)
             return mmap.mmap(fd, size, flags=mmap.MAP_SHARED | _MAP_NOSYNC), other
         finally:
             os.close(fd)
@@ -86,10 +87,3 @@ class RingFiles:
 def file_word(port: str) -> str:
     """A port's name as part of a file's: virtio-console ports may be called anything."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", port)
-
-
-def _fill(fd: int, size: int) -> None:
-    left = size
-    zeros = bytes(min(size, 1 << 16))
-    while left:
-        left -= os.write(fd, zeros[:left])

@@ -19,7 +19,7 @@ import msgspec
 from bhyved.core.errors import HostError
 from bhyved.core.saved import SAVED_VERSION, DiskMark, SavedState
 from bhyved.core.status import Suspension
-from bhyved.host.durable import read_plain, replace, sync_directory, why
+from bhyved.host.durable import read_plain, replace, sync_directory, sync_file, why
 from bhyved.host.hostlock import make_directory
 from bhyved.host.toolbox import Tools
 
@@ -129,7 +129,7 @@ class StateFiles:
             return lacks
         try:
             for part in _PARTS:
-                _sync(f"{self.wanted}{part}")
+                sync_file(f"{self.wanted}{part}")
             replace(f"{self._saving}/{_ABOUT}", msgspec.json.encode(about))
             os.rename(self._saving, self.saved)
             sync_directory(self._directory)
@@ -206,11 +206,3 @@ def _made_at(path: str) -> datetime:
         return datetime.fromtimestamp(os.lstat(path).st_mtime, UTC)
     except OSError:
         return datetime.fromtimestamp(0, UTC)
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
