@@ -122,6 +122,10 @@ def _check_names(verb: Verb, asked: Asked) -> None:
         raise _usage(verb, f'it takes no names, and "{asked.names[0]}" is one')
     if verb.guests == "file" and len(asked.names) != 1:
         raise _usage(verb, "it takes one file" + (f', and "{asked.names[1]}" is another' if asked.names else ""))
+    if verb.guests == "one" and len(asked.names) != 1:
+        raise _usage(verb, "it takes the name of one guest")
+    if verb.guests == "one-and-snapshot" and len(asked.names) != 2:
+        raise _usage(verb, "it takes a guest and the name of a snapshot")
     if verb.guests == "some" and not asked.names:
         raise _usage(verb, "it takes the name of a guest")
     if verb.guests == "some-or-all" and bool(asked.names) == asked.has("all"):

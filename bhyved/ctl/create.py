@@ -26,8 +26,6 @@ _LOOK_S = 0.02
 
 
 def create(asked: Asked) -> int:
-    if len(asked.names) != 1:
-        raise Failure(USAGE, "create: it takes the name of one guest (vmctl create --help)")
     name = asked.names[0]
     files = Files(asked)
     guest = files.place(name)

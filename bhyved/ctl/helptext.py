@@ -45,8 +45,7 @@ def grouped() -> list[tuple[str, list[str]]]:
 
 def of_verb(verb: Verb) -> str:
     """`vmctl VERB --help`."""
-    names = {"none": "", "any": " [NAME ...]", "some": " NAME ...", "some-or-all": " NAME ... | --all", "file": " FILE"}[verb.guests]
-    lines = [f"usage: vmctl {verb.name} [OPTION ...]{names}", "", f"{verb.summary[0].upper()}{verb.summary[1:]}."]
+    lines = [f"usage: vmctl {verb.name} [OPTION ...] {verb.usage}".rstrip(), "", f"{verb.summary[0].upper()}{verb.summary[1:]}."]
     for paragraph in filter(None, verb.about.split("\n")):
         lines += ["", *textwrap.wrap(paragraph, WIDTH)]
     lines += ["", "options:", *(line for option in verb.options for line in _option(option))]

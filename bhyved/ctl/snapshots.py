@@ -84,8 +84,6 @@ def _delete(connection: Connection, asked: Asked) -> int:
 
 
 def rollback(asked: Asked) -> int:
-    if len(asked.names) != 2:
-        raise Failure(USAGE, "rollback: it takes a guest and the name of a snapshot (vmctl rollback --help)")
     name, snapshot = asked.names
     with connect(asked) as connection:
         newer = asked.has("destroy-newer") or None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     Kind = Literal["flag", "text", "count", "number", "seconds"]
-    Guests = Literal["none", "any", "some", "some-or-all", "file"]
+    Guests = Literal["none", "any", "some", "some-or-all", "one", "one-and-snapshot", "file"]
 
 
 class Option:
@@ -35,10 +35,24 @@ class Option:
         self.key = key or self.spellings[-1].lstrip("-")
 
 
-class Verb:
-    """One verb. `run` is MODULE:FUNCTION below `bhyved.ctl`, which takes `Asked` and returns the exit status."""
+_USAGE: dict[Guests, str] = {
+    "none": "",
+    "any": "[NAME ...]",
+    "some": "NAME ...",
+    "some-or-all": "NAME ... | --all",
+    "one": "NAME",
+    "one-and-snapshot": "NAME SNAPSHOT",
+    "file": "FILE",
+}
 
-    __slots__ = ("about", "examples", "guests", "name", "options", "run", "summary")
+
+class Verb:
+    """One verb. `run` is MODULE:FUNCTION below `bhyved.ctl`, which takes `Asked` and returns the exit status.
+
+    `usage`: what stands behind the options, where `guests` does not say all of it.
+    """
+
+    __slots__ = ("about", "examples", "guests", "name", "options", "run", "summary", "usage")
 
     def __init__(
         self,
@@ -47,11 +61,13 @@ class Verb:
         summary: str,
         *,
         guests: Guests = "none",
+        usage: str = "",
         options: tuple[Option, ...] = (),
         about: str = "",
         examples: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.name, self.run, self.summary, self.guests = name, run, summary, guests
+        self.usage = usage or _USAGE[guests]
         self.options, self.about, self.examples = (*options, *COMMON), about, examples
 
 
@@ -244,12 +260,11 @@ VERBS = (
         "rollback",
         "snapshots:rollback",
         "put the disks of a guest back to a snapshot",
-        guests="some",
+        guests="one-and-snapshot",
         options=(Option("--destroy-newer", "even if that destroys newer snapshots of these disks, whoever took them"),),
         about=(
-            "It takes a guest, which must be down, and a snapshot: vmctl rollback NAME SNAPSHOT. What has been written since is lost. All "
-            "disks go back, or none; meanwhile nothing starts the guest. Its configuration stays as it is: what was different then "
-            "is told."
+            "What has been written since is lost. The guest must be down. All disks go back, or none; meanwhile nothing starts the guest. "
+            "Its configuration stays as it is: what was different then is told."
         ),
         examples=(("vmctl rollback web1 before-upgrade", ""),),
     ),
@@ -258,6 +273,7 @@ VERBS = (
         "console:console",
         "use the console of a guest",
         guests="any",
+        usage="NAME | --conserver-cf [NAME ...]",
         options=(
             PORT,
             Option("--read-only", "watch, and do not type"),
@@ -381,6 +397,7 @@ VERBS = (
         "files:plan",
         "show what a start would do",
         guests="any",
+        usage="NAME ... | --boot | --shutdown",
         options=(
             Option("--install", "with the install media attached"),
             Option(
@@ -422,7 +439,7 @@ VERBS = (
         "create",
         "create:create",
         "write the file of a new guest, and make its disk",
-        guests="some",
+        guests="one",
         options=(
             Option("-T --template", "templates, joined by commas; later ones win", value="NAME[,NAME]", kind="text"),
             Option(

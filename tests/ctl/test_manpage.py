@@ -10,7 +10,7 @@ import pytest
 
 from bhyved.ctl import connection
 from bhyved.ctl.arguments import find_verb, parse
-from bhyved.ctl.helptext import grouped
+from bhyved.ctl.helptext import grouped, of_verb
 from bhyved.ctl.verbs import COMMON, VERBS, Option, Verb
 
 PAGE = (Path(__file__).parents[2] / "docs/man/vmctl.8").read_text()
@@ -46,6 +46,16 @@ def test_every_verb_is_described_once() -> None:
 def test_options_are_those_of_the_program(verb: Verb) -> None:
     """Spellings and values, none missing and none too many."""
     assert options(described()[verb.name]) == of_table(tuple(option for option in verb.options if option not in COMMON))
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_the_synopsis_of_a_verb_is_the_usage_of_its_help(verb: Verb) -> None:
+    """What stands behind its options: names, how many, and what may stand in their place."""
+    line = described()[verb.name].partition("\n")[0]
+    said = re.sub(r"Op ((?:Ar )?\S+(?: \.\.\.)?)", r"[\1]", line.removeprefix(".Nm vmctl Cm ").replace("Fl -", "--"))
+    said = re.sub(r"Ar (\w+)", lambda found: found[1].upper(), said)
+
+    assert of_verb(verb).startswith(f"usage: vmctl {said}\n")
 
 
 def test_options_of_every_verb() -> None:
