@@ -113,8 +113,10 @@ def worst(statuses: list[int]) -> int:
 
 def _say(told: Told) -> None:
     sys.stdout.flush()
-    words = one_line(told["text"]) or told["code"]
-    print(f"vmctl: {words}" if told["name"] in words else f"vmctl: {told['name']}: {words}", file=sys.stderr)
+    name, words = told["name"], one_line(told["text"]) or told["code"]
+    # A name may be any word of a sentence, so that it counts only where sentences have a guest's.
+    is_named = words.startswith(f"{name} ") or f'"{name}"' in words or f" to {name}:" in words
+    print(f"vmctl: {words}" if is_named else f"vmctl: {name}: {words}", file=sys.stderr)
 
 
 def wait_for(connection: Connection, names: list[str], until: str, deadline: float | None, *, is_quiet: bool) -> int:

@@ -213,6 +213,23 @@ def test_what_is_waited_for(vmctl: Vmctl, words: tuple[str, ...], until: str) ->
         assert [params["until"] for params in daemon.params("vm.wait")] == [until]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a", "not running", "a: not running"),
+        ("guest", "the guest is not running", "guest: the guest is not running"),
+        ("web1", "web1 is up: its disks go back only while it is down", "web1 is up: its disks go back only while it is down"),
+        ("web", "web1 has drained this host", "web: web1 has drained this host"),
+        ("b", 'there is no guest "b"', 'there is no guest "b"'),
+        ("db", "al may not do this to db: that needs root", "al may not do this to db: that needs root"),
+    ],
+)
+def test_a_refusal_names_its_guest(vmctl: Vmctl, name: str, text: str, said: str) -> None:
+    """Once: where the sentence has the name among its other words, that is not enough."""
+    with playing(vm_start={"answers": [told(name, ok=False, code="no", text=text)]}) as daemon:
+        assert vmctl(daemon, "start", name).err == f"vmctl: {said}\n"
+
+
 @pytest.mark.parametrize("words", [("start", "a", "--no-wait"), ("reset", "a"), ("poweroff", "a"), ("nmi", "a"), ("release", "a")])
 def test_what_is_not_waited_for(vmctl: Vmctl, words: tuple[str, ...]) -> None:
     """The answer is printed as it is."""
