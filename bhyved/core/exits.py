@@ -122,12 +122,18 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"Could not open backing file"),
         "the disk is missing or may not be opened: check the path and, for a zvol, that its pool is imported",
     ),
-    (re.compile(r"Error opening bootrom \""), "the firmware is missing: pkg install bhyve-firmware"),
+    (
+        re.compile(r"Error opening bootrom \""),
+        "the firmware is missing: look at boot.firmware, or pkg install edk2-bhyve (uefi-edk2-bhyve-csm for boot.loader uefi-csm)",
+    ),
     (re.compile(r"unrestricted guest capability"), "this CPU has no unrestricted guest: only bhyveload guests with one vCPU run here"),
     (re.compile(r"Unable to initialize backend '([^']*)' for LPC device"), "the console device is missing: is nmdm loaded?"),
     (re.compile(r"Failed to init TPM device"), "the TPM cannot be reached: is /dev/tpm0 there, or swtpm running?"),
     (re.compile(r"is not using the ppt\(4\) driver"), "the device is not reserved: name it in pptdevs in /boot/loader.conf"),
-    (re.compile(r"ahci-hd|ahci-cd|amd_hostbridge"), "that device name exists for -s only: contract 3.8"),
+    (
+        re.compile(r"ahci-hd|ahci-cd|amd_hostbridge"),
+        "that device name is for bhyve's command line: in bhyve.options it is ahci with port.0.type, or hostbridge; see bhyve_config(5)",
+    ),
     (
         re.compile(r"Failed to (start checkpoint thread|bind socket)"),
         "a bhyve that can save guests needs the directory /var/run/bhyve: make it",

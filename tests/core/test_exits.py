@@ -126,6 +126,7 @@ def test_a_bhyve_that_was_there_is_no_failed_start() -> None:
 def test_remedies_are_sentences_for_people() -> None:
     """Lower case but for names, no full stop."""
     assert all(hint and not hint.endswith(".") for _, hint in HINTS)
+    assert not any("contract" in hint or "bhyve-firmware" in hint for _, hint in HINTS)  # neither is in our manuals
 
 
 LOADERS = [
