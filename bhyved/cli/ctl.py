@@ -58,7 +58,28 @@ def _run(words: list[str]) -> int:
     asked = parse(verb, rest)
     if asked.has("help"):
         return _help([verb.name])
-    return function_of(verb)(asked)
+    try:
+        return function_of(verb)(asked)
+    except KeyError as error:
+        failure = _of_another_version(asked, f"its answer has no {error}")
+        if failure is None:
+            raise
+        raise failure from None
+    except Failure as failure:
+        if failure.code != "unknown-method":
+            raise
+        raise _of_another_version(asked, failure.text) or failure from None
+
+
+def _of_another_version(asked: Asked, missing: str) -> Failure | None:
+    """What to say when the daemon does not know what this vmctl asks for; None: it is of this version, or gone, and that is no reason."""
+    from bhyved import __version__ as ours
+    from bhyved.ctl.asking import version
+
+    theirs = version(asked)
+    if theirs in ("", ours):
+        return None
+    return Failure(FAILED, f"bhyved {theirs} runs, and this is vmctl {ours}: {missing}; `service bhyved restart` ends that, guests run on")
 
 
 def _verb_first(words: list[str]) -> list[str]:

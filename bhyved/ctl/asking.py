@@ -6,7 +6,7 @@ import os
 import sys
 
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.connection import SOCKET, Connection
+from bhyved.ctl.connection import SOCKET, Connection, Failure
 from bhyved.ctl.message import dump
 
 
@@ -17,6 +17,15 @@ def socket_of(asked: Asked) -> str:
 def connect(asked: Asked) -> Connection:
     """Raises Failure."""
     return Connection(socket_of(asked))
+
+
+def version(asked: Asked) -> str:
+    """The daemon's own; '' when it does not answer."""
+    try:
+        with connect(asked) as connection:
+            return str(connection.call("daemon.info").get("version", ""))
+    except Failure:
+        return ""
 
 
 def print_json(value: object) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import bhyved
 from bhyved.ctl.connection import Connection
 from bhyved.ctl.wishes import wait_for
 from tests.ctl.conftest import Vmctl
@@ -555,7 +556,37 @@ def test_plan_asks_the_daemon(vmctl: Vmctl) -> None:
 )
 def test_exit_statuses_are_those_of_the_protocol(vmctl: Vmctl, number: int, code: str, status: int) -> None:
     """docs/protocol.md says which error is which status."""
-    with playing(vm_why=refuse(number, code, "the sentence")) as daemon:
+    with playing(vm_why=refuse(number, code, "the sentence"), daemon_info={"version": bhyved.__version__}) as daemon:
         ran = vmctl(daemon, "why", "a")
 
     assert (ran.status, ran.out, ran.err) == (status, "", "vmctl: the sentence\n")
+
+
+def without(told: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("list",), "its answer has no 'ill'"),
+        (("status", "web1"), "its answer has no 'ill'"),
+        (("snapshot", "web1"), 'there is no method "vm.snapshot"'),
+    ],
+)
+def test_a_daemon_of_another_version(vmctl: Vmctl, words: tuple[str, ...], missing: str) -> None:
+    """After an upgrade, until it is restarted: one sentence with both versions and what to do."""
+    old_row = without(row("web1"), "ill")
+    no_method = refuse(-32601, "unknown-method", 'there is no method "vm.snapshot"')
+    with playing(vm_list={"version": 1, "vms": [old_row]}, vm_snapshot=no_method, daemon_info={"version": "0.0.1"}) as daemon:
+        ran = vmctl(daemon, *words)
+
+    said = f"bhyved 0.0.1 runs, and this is vmctl {bhyved.__version__}: {missing}; `service bhyved restart` ends that, guests run on"
+    assert (ran.status, ran.out, ran.err) == (1, "", f"vmctl: {said}\n")
+
+
+@pytest.mark.parametrize("info", [{"version": bhyved.__version__}, refuse(-32603, "internal-error", "no")])
+def test_a_bug_is_not_blamed_on_a_version(vmctl: Vmctl, info: Any) -> None:
+    """A daemon of this version, or one that does not say, has every key: what is missing then is seen in full."""
+    with playing(vm_list={"version": 1, "vms": [without(row("web1"), "ill")]}, daemon_info=info) as daemon, pytest.raises(KeyError):
+        vmctl(daemon, "list")
