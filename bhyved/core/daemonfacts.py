@@ -21,6 +21,7 @@ class DaemonFacts(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_at: datetime
     not_ready: str = ""  # why guests are not looked after at present: still finding them, or going
+    drained: bool = False  # every guest was stopped, and none is started
     adopted: int = 0  # runs taken over from an earlier daemon
     config_problems: int = 0  # in the files as they were read last
     events: Mapping[str, int] = {}  # by kind

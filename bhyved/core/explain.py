@@ -91,7 +91,7 @@ def _down(case: Case) -> _Said:
     said = [_with_reason(f"{case.name} has been down for {case.phase_for}", status.reason)]
     if status.desired is Desired.UP and case.drain is not None:
         is_held = status.hold is not None
-        said.append("it stays down when the drain is over: it is held" if is_held else "it comes up again when the drain is over")
+        said.append(f"it comes up again when the drain {'and the hold are' if is_held else 'is'} over")
     elif status.desired is Desired.UP and case.closing:
         said.append("bhyved is stopping its guests: it comes up again when bhyved starts")
     elif status.desired is Desired.UP:
@@ -267,12 +267,14 @@ def _remarks(case: Case) -> Iterator[str]:
     if status.hold is not None and status.phase is not Phase.HELD:
         hold = status.hold
         until = f" until {hold.until_at:%Y-%m-%d %H:%M:%S} UTC" if hold.until_at is not None else ""
-        yield f"{_with_reason(f'automation is held by {hold.by}{until}', hold.reason)}; when it ends, nothing starts it again"
+        then = "; when the guest ends, nothing starts it again" if status.phase in ACTIVE else ""
+        yield _with_reason(f"automation is held by {hold.by}{until}", hold.reason) + then
     if status.ill:
         yield f"its health probes take it as ill: {status.ill}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
         until = "" if case.drain.until_at is None else f" until {case.drain.until_at:%Y-%m-%d %H:%M:%S} UTC"
-        yield _with_reason(f"the host is drained by {case.drain.by}{until}, no guest is started", case.drain.reason)
+        reason = "" if case.drain.reason in status.reason else case.drain.reason
+        yield _with_reason(f"the host is drained by {case.drain.by}{until}, no guest is started", reason)
     pending = tuple(change for change in case.changes if change.effect is not Effect.LIVE)
     if case.spec is None:
         yield "its file has gone: it goes on as it is"

@@ -67,9 +67,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon stops its guests; the wish for the next start of the daemon stays. `end_at`: the host's deadline, monotonic."""
+    """The daemon stops its guests; what is wished of them stays. `why`: for people. `end_at`: the host's deadline, monotonic."""
 
     by: str
+    why: str = "stopped with the daemon"
     end_at: float | None = None
     force: bool = False
 

@@ -40,6 +40,17 @@ class Desired(enum.StrEnum):
     DOWN = "down"
 
 
+def utc_text(at: datetime | None) -> str | None:
+    """A time as people read it in events and on the page."""
+    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def frozen_text(by: str, until_at: datetime | None, reason: str) -> str:
+    """Of a hold or a drain, behind what it is: by whom, until when, why."""
+    until = f" until {utc_text(until_at)}" if until_at is not None else ""
+    return f"by {by}{until}" + (f": {reason}" if reason else "")
+
+
 class Hold(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """Automation frozen for a guest: by whom, why, and until when (UTC; None: until released)."""
 

@@ -349,10 +349,11 @@ class Link(Result, frozen=True, kw_only=True):
 
 
 class Drained(Result, frozen=True, kw_only=True):
-    """`daemon.drain`."""
+    """`daemon.drain`. `was`: the drain that this one takes the place of, or that is over now."""
 
     on: bool
     drain: Drain | None
+    was: Drain | None = None
 
 
 class Subscribed(Result, frozen=True, kw_only=True):

@@ -339,7 +339,7 @@ def down_text(event: Stop | Poweroff | Shutdown) -> str:
     """Why a guest is down."""
     match event:
         case Shutdown():
-            return "stopped with the daemon"
+            return event.why
         case Poweroff():
             return f"power cut by {event.by}"
         case Stop():

@@ -54,7 +54,8 @@ def drain(asked: Asked) -> int:
         if asked.has("json"):
             print_json(done)
         elif done["drain"] is None:
-            print("the drain is over: guests that are wished up start")
+            was = done.get("was")
+            print("the host is not drained" if was is None else "the drain is over: guests that are wished up start")
         else:
             print(f"drained {frozen(done['drain'])}")
             sys.stdout.flush()

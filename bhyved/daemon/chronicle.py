@@ -4,7 +4,7 @@ import structlog
 
 from bhyved.core.exits import Exit, Outcome
 from bhyved.core.lifecycle import Event, Lifecycle
-from bhyved.core.status import LastExit, Phase
+from bhyved.core.status import Hold, LastExit, Phase, utc_text
 from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
 from bhyved.daemon.run import Run
@@ -36,6 +36,13 @@ class Chronicle:
         level = _log.warning if event.endswith(_LOUD) else _log.info
         level(event, vm=self._name, **_said(reason=reason, **data))
         self._around.events.tell(event, vm=self._name, phase=None, reason=reason, by=by, **data)
+
+    def tell_hold(self, event: Event, was: Hold | None, hold: Hold | None) -> None:
+        """Automation has been frozen, otherwise than before, or goes on."""
+        if hold is not None and hold != was:
+            self.tell("hold", hold.reason, by=hold.by, until=utc_text(hold.until_at))
+        elif hold is None and was is not None:
+            self.tell("hold-over", by=getattr(event, "by", ""))
 
     def run_ended(self, run: Run, end: Exit, outcome: Outcome, last: LastExit, uptime_s: float, decision: str) -> None:
         """A run is over, and what follows is decided."""

@@ -33,6 +33,9 @@ class DaemonCollector(Collector):
             "Whether the daemon looks after its guests: it has found them, and is not going.",
             value=int(not facts.not_ready),
         )
+        yield GaugeMetricFamily(
+            "bhyved_drained", "Whether the host is drained: no guest is started until that is taken back.", value=int(facts.drained)
+        )
         yield self._guests()
         yield CounterMetricFamily("bhyved_adopted_runs", "Runs that this daemon took over from an earlier one.", value=facts.adopted)
         yield GaugeMetricFamily(

@@ -6,14 +6,18 @@ The supervisor asks it before each start. It is kept on disk, so that it also ho
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
 import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.lifecycle import Answer
+from bhyved.core.status import utc_text
 from bhyved.core.wire import Drain
 from bhyved.daemon.events import Events
 from bhyved.daemon.ports import DrainFile
 from bhyved.daemon.saving import AGAIN_S
+
+_log = structlog.get_logger()
 
 
 class Draining:
@@ -36,14 +40,18 @@ class Draining:
         why = f": {self.drain.reason}" if self.drain.reason else ""
         return Answer(False, "draining", f"{self.drain.by} has drained this host{why}; `vmctl drain --off` ends that")
 
-    def set(self, drain: Drain | None) -> None:
-        """Another drain in place of this one, or the end of it."""
+    def set(self, drain: Drain | None, by: str = "") -> None:
+        """Another drain in place of this one, or the end of it: by whom."""
         was, self.drain = self.drain, drain
         self._changed.set()
-        self._events.tell("drain" if drain else "drain-over", by=drain.by if drain else "", reason=drain.reason if drain else "")
-        if drain is not None and was is None:
-            self._began(drain)
-        elif drain is None and was is not None:
+        if drain is not None:
+            _log.info("drain", by=drain.by, reason=drain.reason, until=utc_text(drain.until_at))
+            self._events.tell("drain", by=drain.by, reason=drain.reason, until=utc_text(drain.until_at))
+            if was is None:
+                self._began(drain)
+        elif was is not None:
+            _log.info("drain-over", by=by)
+            self._events.tell("drain-over", by=by)
             self._over()
 
     async def saved(self) -> None:
@@ -61,7 +69,7 @@ class Draining:
             with trio.move_on_after(min(self._left_s(), AGAIN_S if self._trouble else float("inf"))):
                 await self._changed.wait()
             if self.drain is not None and self._left_s() <= 0:
-                self.set(None)
+                self.set(None, by="the end of its time")
 
     def _left_s(self) -> float:
         until_at = None if self.drain is None else self.drain.until_at

@@ -17,7 +17,7 @@ from bhyved.core.exits import Outcome, Stage, classify
 from bhyved.core.lifecycle import Answer
 from bhyved.core.room import share_of
 from bhyved.core.spec import VmSpec
-from bhyved.core.status import Desired, Phase, VmRecord, VmStatus
+from bhyved.core.status import Desired, Hold, Phase, VmRecord, VmStatus
 from bhyved.daemon import run as runs
 from bhyved.daemon.around import Around
 from bhyved.daemon.ascent import Ascent
@@ -145,16 +145,16 @@ class VmDriver:
             self._standing.publish()
         self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.HELD, reason=self.broken))
 
-    def close(self) -> None:
+    def close(self, wish: lifecycle.Shutdown) -> None:
         """All guests are being stopped: from here on nothing starts by itself. Those that do not run are down at once."""
         self._life.closing = True
         if self._life.phase in (Phase.WAITING, Phase.BACKOFF):
-            self.submit(lifecycle.Shutdown(by="bhyved"))
+            self.submit(msgspec.structs.replace(wish, end_at=None))
 
     def open_again(self, by: str) -> None:
-        """The stop of all guests is taken back: those that are wished up start."""
+        """The stop of all guests is taken back: those that are wished up start, when no hold is on them."""
         self._life.closing = False
-        if self.is_over and self._life.desired is Desired.UP and self._life.hold is None:
+        if self.is_over and self._life.desired is Desired.UP:
             self.submit(lifecycle.Start(by=by, auto=True))
 
     def set_waiting_for(self, why: str, *, roomless: bool) -> None:
@@ -292,13 +292,13 @@ class VmDriver:
         if life.verdict is not verdict and life.verdict is not None:
             self._standing.record = tally.decided(self._standing.record, life.verdict)
         if (was, desired, hold) != (life.phase, life.desired, life.hold) or actions or not isinstance(event, lifecycle.Tick):
-            self._moved(event, was, now)
+            self._moved(event, was, hold, now)
         for action in actions:
             self._deeds.perform(action)
         self._stirred.set()
         return answer
 
-    def _moved(self, event: lifecycle.Event, was: Phase, now: float) -> None:
+    def _moved(self, event: lifecycle.Event, was: Phase, hold: Hold | None, now: float) -> None:
         """The machine has taken an event: one line, one status, one record."""
         standing, life = self._standing, self._life
         if life.phase is not was:
@@ -308,6 +308,8 @@ class VmDriver:
         standing.keep()
         standing.publish()
         standing.chronicle.step(event, was, life, now)
+        if isinstance(event, lifecycle.SetHold | lifecycle.Release):
+            standing.chronicle.tell_hold(event, hold, life.hold)
         if life.phase is not was:
             self._turns.stir()
             if life.phase is Phase.HELD:

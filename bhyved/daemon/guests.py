@@ -71,8 +71,8 @@ class Guests(Protocol):
     @property
     def drain(self) -> Drain | None: ...
 
-    def set_drain(self, drain: Drain | None) -> None:
-        """Stop every guest and start none; None: start again those that are wished up. Its end, if it has one, is kept here too."""
+    def set_drain(self, drain: Drain | None, *, by: str) -> None:
+        """Stop every guest and start none; None: start again those that are wished up, since `by` said so. Its end is kept here too."""
 
     @property
     def room(self) -> Room:

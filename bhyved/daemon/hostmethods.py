@@ -46,13 +46,13 @@ class HostMethods:
         )
 
     async def _drain(self, caller: Access, params: DrainParams) -> Drained:
-        drain = None
+        drain, was = None, self._guests.drain
         if params.on:
             now = self._guests.utc()
             until = None if params.for_ is None else now + timedelta(seconds=params.for_)
             drain = Drain(by=caller.peer.name, reason=params.reason, since_at=now, until_at=until)
-        self._guests.set_drain(drain)
-        return Drained(on=params.on, drain=drain)
+        self._guests.set_drain(drain, by=caller.peer.name)
+        return Drained(on=params.on, drain=drain, was=was)
 
     async def _check(self, caller: Access, params: NoParams) -> Checked:
         try:

@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 from bhyved.core.ansi import plain
 from bhyved.core.exits import ExitKind
-from bhyved.core.status import Desired, Phase, RunRecord, VmStatus
+from bhyved.core.status import Desired, Phase, RunRecord, VmStatus, frozen_text
 from bhyved.core.units import Size
+from bhyved.core.wire import Drain
 
 _STYLE = (files("bhyved.daemon") / "page.css").read_text("utf-8")
 _SCRIPT = (files("bhyved.daemon") / "page.js").read_text("utf-8")
@@ -68,14 +69,16 @@ def overview(host: str, groups: Sequence[str], *, counts: str, stamp: str) -> st
     return document(f"{host}: guests", body, refresh=True)
 
 
-def counts(statuses: Sequence[VmStatus]) -> str:
-    """How many are where; trouble first."""
+def counts(statuses: Sequence[VmStatus], drain: Drain | None) -> str:
+    """Why the host is empty, and how many guests are where; trouble first."""
     found = [(phase, sum(status.phase is phase for status in statuses)) for phase in Phase]
     order = {Phase.HELD: 0, Phase.BACKOFF: 1, Phase.UP: 3, Phase.DOWN: 4}
     chips = sorted(((phase, count) for phase, count in found if count), key=lambda chip: order.get(chip[0], 2))
     ill = sum(bool(status.ill) for status in statuses)
+    drained = "" if drain is None else f"drained {frozen_text(drain.by, drain.until_at, drain.reason)}"
     return " ".join(
-        ([f'<span class="chip ill">{ill} ill</span>'] if ill else [])
+        ([f'<span class="chip held">{_e(drained)}</span>'] if drained else [])
+        + ([f'<span class="chip ill">{ill} ill</span>'] if ill else [])
         + [f'<span class="chip {phase}">{count} {phase}</span>' for phase, count in chips]
     )
 
@@ -108,7 +111,7 @@ def _notes(status: VmStatus) -> Iterable[str]:
     if status.roomless:
         yield "waits for memory"
     if status.hold is not None:
-        yield "on hold"
+        yield f"on hold {frozen_text(status.hold.by, status.hold.until_at, status.hold.reason)}"
     if status.phase is Phase.UP and not status.ready:
         yield "not ready"
     if status.config_changed:

@@ -16,6 +16,7 @@ import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.status import RunRecord, VmStatus
+from bhyved.core.wire import Drain
 from bhyved.daemon import page
 from bhyved.daemon.board import Board
 from bhyved.daemon.gate import COOKIE, SESSION_S, Busy, Gate
@@ -50,6 +51,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     board: Board
     scrape: Callable[[str], Awaitable[Scrape]]
     not_ready: Callable[[], str]
+    drain: Callable[[], Drain | None]
     why: Callable[[str], Sequence[str]]  # sentences
     runs: Callable[[str, int], list[RunRecord]]  # newest last
     consoles: Callable[[str, int], list[tuple[str, str]]]  # port and last lines
@@ -172,7 +174,7 @@ class Site:
         for each in statuses:
             groups.append(page.group(each, self._spark(each), now))
             await trio.lowlevel.checkpoint()
-        await answer.html(page.overview(self._sources.host, groups, counts=page.counts(statuses), stamp=stamp))
+        await answer.html(page.overview(self._sources.host, groups, counts=page.counts(statuses, self._sources.drain()), stamp=stamp))
 
     async def _follow(self, since: str, receive: Receive, answer: "_Answer") -> None:
         """Server-sent events until the browser goes."""
@@ -210,7 +212,7 @@ class Site:
             changed, gone = board.newer(seen)
             now = self._sources.utc()
             rows = [(status.name, page.group(status, self._spark(status), now)) for status in changed]
-            news = {"now": now.timestamp(), "rows": rows, "gone": gone, "counts": page.counts(board.all())}
+            news = {"now": now.timestamp(), "rows": rows, "gone": gone, "counts": page.counts(board.all(), self._sources.drain())}
             await answer.piece(f"id: {self._stamp(latest)}\nevent: guests\ndata: {json.dumps(news)}\n\n")
             seen = latest
             await trio.sleep(CALM_S)

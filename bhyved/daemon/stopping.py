@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import msgspec
 import trio
 
 from bhyved.core import hostend, ladder, order
@@ -14,21 +15,21 @@ from bhyved.daemon.driver import VmDriver
 class Stopping:
     """One stop of all guests, from the first button to the last end."""
 
-    def __init__(self, drivers: Mapping[str, VmDriver], board: Board, clock: Callable[[], float], *, by: str, end_at: float | None) -> None:
-        self._drivers, self._board, self._clock = drivers, board, clock
-        self._by, self._end_at = by, end_at
+    def __init__(self, drivers: Mapping[str, VmDriver], board: Board, clock: Callable[[], float], wish: Shutdown) -> None:
+        """`wish`: what guests are asked when it is their turn, with the end of all."""
+        self._drivers, self._board, self._clock, self._wish = drivers, board, clock, wish
         self._force = self._called_off = False
         self._told: set[str] = set()
         self._over = trio.Event()
         for driver in drivers.values():
-            driver.close()
+            driver.close(wish)
 
     def force(self) -> None:
         """No more grace: the power of whatever still runs is cut."""
         self._force = True
         for driver in self._drivers.values():
             if not driver.is_over:
-                driver.submit(Shutdown(by=self._by, force=True))
+                driver.submit(msgspec.structs.replace(self._wish, end_at=None, force=True))
 
     def call_off(self) -> None:
         """It is taken back: nobody else is asked to stop. A flag, since a task that is woken already runs on before it is cancelled."""
@@ -59,5 +60,5 @@ class Stopping:
         for name in sorted(running - self._told):
             if not behind.get(name, frozenset()) & running:
                 self._told.add(name)
-                end_at = hostend.share_end(self._end_at, now, needs[name], chains[name])
-                self._drivers[name].submit(Shutdown(by=self._by, end_at=end_at, force=self._force))
+                end_at = hostend.share_end(self._wish.end_at, now, needs[name], chains[name])
+                self._drivers[name].submit(msgspec.structs.replace(self._wish, end_at=end_at, force=self._force))

@@ -16,7 +16,7 @@ from bhyved.core import hostend, macs, order, slots
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
-from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Poweroff, Restart, Start, Stop, Turn, Wish
+from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Poweroff, Restart, Shutdown, Start, Stop, Turn, Wish
 from bhyved.core.plan import Plan
 from bhyved.core.plan import plan as lay_out
 from bhyved.core.reload import Change, ReloadPlan
@@ -98,7 +98,7 @@ class Supervisor:
             record = self._records.get(spec.name, VmRecord())
         driver = VmDriver(spec, self._around, self._turnstile, record, blocked=blocked, orphaned=orphaned)
         if self.closing or self._draining.drain is not None:
-            driver.close()
+            driver.close(Shutdown(by="bhyved"))
         self._drivers[driver.name] = driver
         return driver
 
@@ -163,14 +163,15 @@ class Supervisor:
     def drain(self) -> Drain | None:
         return self._draining.drain
 
-    def set_drain(self, drain: Drain | None) -> None:
-        """Stop every guest in order and start none, or take that back: then those that are wished up start."""
-        self._draining.set(drain)
+    def set_drain(self, drain: Drain | None, *, by: str = "") -> None:
+        """Stop every guest in order and start none, or take that back (`by` whom): then those that are wished up start."""
+        self._draining.set(drain, by)
 
     def _drained(self, drain: Drain) -> None:
         if not self.closing:
             assert self._nursery is not None
-            self._drain_stop = Stopping(self._drivers, self.board, self.now, by=f"drain by {drain.by}", end_at=None)
+            why = f"stopped by {drain.by}'s drain of the host" + (f": {drain.reason}" if drain.reason else "")
+            self._drain_stop = Stopping(self._drivers, self.board, self.now, Shutdown(by=f"drain by {drain.by}", why=why))
             self._nursery.start_soon(self._drain_stop.run)
 
     def _undrained(self) -> None:
@@ -378,7 +379,7 @@ class Supervisor:
             self._around.events.tell("stopping", by=by, reason="all guests are being stopped")
             for name in [name for name, driver in self._drivers.items() if driver.broken]:
                 self._drive_again(name)
-            self._stopping = Stopping(self._drivers, self._around.board, self._around.host.monotonic, by=by, end_at=end_at)
+            self._stopping = Stopping(self._drivers, self.board, self.now, Shutdown(by=by, end_at=end_at))
             assert self._nursery is not None
             self._nursery.start_soon(self._stopping.run)
         return self._stopping

@@ -116,12 +116,12 @@ def test_down_for_a_while_only():
 
 
 def test_a_drain_with_an_end_and_a_hold():
-    """Until when, and that a guest that is held does not come back with the others."""
+    """Until when, and that a guest that is held comes back later than the others."""
     drain = Drain(by="bob", since_at=NOON, until_at=NOON)
     hold = Hold(by="alice", since_at=NOON)
     said = why(status("down", hold=hold), drain=drain)[0]
 
-    assert "it stays down when the drain is over: it is held" in said
+    assert "it comes up again when the drain and the hold are over" in said
     assert said[-1] == f"the host is drained by bob until {NOON:%Y-%m-%d %H:%M:%S} UTC, no guest is started"
 
 
@@ -281,7 +281,7 @@ def test_a_hold_on_a_running_guest_is_said():
     hold = Hold(by="alice", reason="disk swap", since_at=NOON, until_at=NOON + timedelta(hours=1))
 
     assert why(status("up", hold=hold))[0][1] == (
-        "automation is held by alice until 2026-01-01 13:00:00 UTC: disk swap; when it ends, nothing starts it again"
+        "automation is held by alice until 2026-01-01 13:00:00 UTC: disk swap; when the guest ends, nothing starts it again"
     )
 
 

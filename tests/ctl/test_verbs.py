@@ -504,12 +504,15 @@ def test_drain(vmctl: Vmctl) -> None:
     drain = {"by": "root", "reason": "", "since-at": "2026-01-01T12:00:00Z"}
     with playing(daemon_drain={"on": True, "drain": drain}, vm_list={"vms": [row("a")]}, vm_wait=waited(phase="down")) as daemon:
         ran = vmctl(daemon, "drain", "--for", "1h", "--wait")
-        daemon.handlers["daemon.drain"] = {"on": False, "drain": None}
+        daemon.handlers["daemon.drain"] = {"on": False, "drain": None, "was": drain}
         off = vmctl(daemon, "drain", "--off")
+        daemon.handlers["daemon.drain"] = {"on": False, "drain": None, "was": None}
+        again = vmctl(daemon, "drain", "--off")
 
-        assert daemon.params("daemon.drain") == [{"on": True, "for": 3600.0}, {"on": False}]
+        assert daemon.params("daemon.drain") == [{"on": True, "for": 3600.0}, {"on": False}, {"on": False}]
     assert ran.out == "drained by root since 2026-01-01 12:00:00 UTC\na: down\n"
     assert off.out.startswith("the drain is over")
+    assert again.out == "the host is not drained\n"
 
 
 @pytest.mark.parametrize(("problems", "status"), [([], 0), (["web1.toml: memory: too much"], 78)])

@@ -100,7 +100,7 @@ class PlayedGuests:
         """As after a reload."""
         self.daemon_spec = DaemonSpec(control=ControlSpec(group=group, read_group=read_group))
 
-    def set_drain(self, drain: Drain | None) -> None:
+    def set_drain(self, drain: Drain | None, *, by: str) -> None:
         self.drain = drain
 
     def now(self) -> float:

@@ -299,7 +299,7 @@ async def test_drain_is_set_and_lifted(tmp_path):
         "since-at": "2026-01-01T12:00:00Z",
         "until-at": "2026-01-01T13:00:00Z",
     }
-    assert off == {"on": False, "drain": None}
+    assert off == {"on": False, "drain": None, "was": on["drain"]}
 
 
 async def test_boot_and_shutdown_are_laid_out(tmp_path):

@@ -7,8 +7,9 @@ import trio
 import trio.testing
 
 from bhyved.core.config import Loaded
+from bhyved.core.lifecycle import SetHold
 from bhyved.core.spec import DaemonSpec, Order
-from bhyved.core.status import Phase
+from bhyved.core.status import Hold, Phase
 from bhyved.core.units import Duration
 from bhyved.core.wire import Drain
 from bhyved.daemon.draining import Draining
@@ -31,6 +32,7 @@ async def test_a_drain_outlives_the_daemon(autojump_clock: trio.abc.Clock) -> No
     async with lab(guest(autostart=True), vault=vault, drain_file=file) as it:
         await it.phase(Phase.UP)
         await drained(it)
+        assert it.status().reason == "stopped by alice's drain of the host: new disks"
     assert file.drain == DRAIN
 
     async with lab(guest(autostart=True), vault=vault, drain_file=file) as it:
@@ -86,6 +88,26 @@ async def test_a_guest_that_a_reload_adds_does_not_start(autojump_clock: trio.ab
         assert it.status("new").phase is (Phase.DOWN if stopping else Phase.UP)
 
 
+async def test_a_guest_on_hold_starts_when_both_are_over(autojump_clock: trio.abc.Clock) -> None:
+    """It is not forgotten, whichever ends last."""
+    async with lab(guest(autostart=True)) as it:
+        await it.phase(Phase.UP)
+        await drained(it)
+        until_at = it.host.utc() + timedelta(hours=1)
+        it.guests.submit("web1", SetHold(hold=Hold(by="bob", reason="disk check", since_at=it.host.utc(), until_at=until_at)))
+        it.guests.set_drain(None, by="alice")
+        assert it.status().phase is Phase.HELD
+        assert "disk check" in it.status().reason
+        await it.phase(Phase.UP)
+
+        assert it.host.utc() >= until_at
+        held = [(told.event, told.reason, told.by, told.data) for told in it.journal.events if told.event.startswith("hold")]
+        assert held == [
+            ("hold", "disk check", "bob", {"until": f"{until_at:%Y-%m-%d %H:%M:%S} UTC"}),
+            ("hold-over", "", "the end of the hold", {}),
+        ]
+
+
 async def test_a_drain_that_cannot_be_kept_holds_all_the_same(autojump_clock: trio.abc.Clock) -> None:
     """The operator is told once, and it is kept when the disk has room again."""
     async with lab(guest(autostart=True)) as it:
@@ -118,15 +140,15 @@ async def test_a_drain_in_place_of_another_begins_no_second_stop(autojump_clock:
         assert draining.refusal.text.startswith("bob has drained this host: new boards too")
         await trio.sleep(3601)
         await draining.saved()
-        draining.set(None)
+        draining.set(None, by="carol")
 
         assert (len(begun), len(ends), draining.drain, file.drain) == (1, 1, None, None)
         assert [(event.event, event.by) for event in it.journal.events] == [
             ("drain", "alice"),
             ("drain", "bob"),
-            ("drain-over", ""),
-            ("drain-over", ""),
+            ("drain-over", "the end of its time"),
         ]
+        assert [event.data for event in it.journal.events[:2]] == [{"until": None}, {"until": f"{later.until_at:%Y-%m-%d %H:%M:%S} UTC"}]
         nursery.cancel_scope.cancel()
 
 

@@ -89,10 +89,11 @@ async def test_who_is_ill_and_who_waits_for_memory() -> None:
 async def test_what_is_wrong_with_the_daemon() -> None:
     """A part that does not work, broken files and a daemon that is not there yet are all visible."""
     found = await families(
-        metrics_of(problems={"journal": "disk full"}, config_problems=2, not_ready="finding guests", shutdown_budget_s=None)
+        metrics_of(drained=True, problems={"journal": "disk full"}, config_problems=2, not_ready="finding guests", shutdown_budget_s=None)
     )
     assert value(found, "bhyved_problem", part="journal") == 1
     assert value(found, "bhyved_config_problems") == 2
+    assert value(found, "bhyved_drained") == 1
     assert value(found, "bhyved_serving") == 0
     assert value(found, "bhyved_shutdown_budget_seconds") is None
 

@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from bhyved.core.errors import HostError
-from bhyved.core.status import Phase
+from bhyved.core.status import Hold, Phase
 from bhyved.core.values import AbsPath
+from bhyved.core.wire import Drain
 from bhyved.daemon import gate, site, web
-from tests.daemon.webkit import RUNS, Reply, Server, crowd, password_file, status, up
+from tests.daemon.webkit import NOW, RUNS, Reply, Server, crowd, password_file, status, up
 
 # `openssl passwd -6 -salt bhyved sesame`
 SESAME = "$6$bhyved$GE6i7gUI2uqUyuS9/X/09JhlXGRtZE1yljjHkb9TFK1x6SCttuVPTLJd1vGTOuY5E.3e3tgZgTpC9rMILPuT31"
@@ -334,6 +336,17 @@ async def test_a_guest_that_is_ill_or_waits_for_memory_is_seen(local: Server) ->
     assert '<span class="chip ill">1 ill</span>' in text
     assert '<span class="note ill">ill</span><td class="why">no answer &lt;3 times<' in text
     assert '<span class="note">waits for memory</span><td class="why">waiting for memory: needs 2G<' in text
+
+
+async def test_a_hold_and_a_drain_say_by_whom_until_when_and_why(local: Server) -> None:
+    """On the page as everywhere else."""
+    local.board.publish(up("web1", hold=Hold(by="alice", reason="disk <check>", since_at=NOW, until_at=NOW + timedelta(hours=1))))
+    local.drain = Drain(by="bob", reason="new memory", since_at=NOW)
+    with trio.fail_after(10):
+        text = (await local.get("/")).text
+
+    assert f">on hold by alice until {NOW + timedelta(hours=1):%Y-%m-%d %H:%M:%S} UTC: disk &lt;check&gt;<" in text
+    assert '<span class="chip held">drained by bob: new memory</span>' in text
 
 
 async def test_changes_are_followed(local: Server) -> None:

@@ -16,6 +16,7 @@ from bhyved.core.exits import ExitKind
 from bhyved.core.spec import Metrics as MetricsSpec
 from bhyved.core.status import Desired, Histogram, LastExit, Phase, Restarts, RunRecord, VmStatus
 from bhyved.core.usage import Own, Process, Traffic, Usage, Vcpus
+from bhyved.core.wire import Drain
 from bhyved.daemon.board import Board
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics
@@ -153,6 +154,7 @@ class Server:
         self.figures = Figures()
         self.facts = facts()
         self.now = NOW
+        self.drain: Drain | None = None
         self.lines: list[tuple[str, str]] = [("com1", "FreeBSD/amd64 (web1) (ttyu0)\n\nlogin: ")]
         self.runs = RUNS
         self.spec = MetricsSpec(**{"listen": "127.0.0.1:0", **spec})
@@ -161,6 +163,7 @@ class Server:
             board=self.board,
             scrape=self.metrics.scrape,
             not_ready=lambda: self.facts.not_ready,
+            drain=lambda: self.drain,
             why=self.why,
             runs=lambda name, last: self.runs.get(name, [])[-last:],
             consoles=lambda name, lines: self.lines,
