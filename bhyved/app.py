@@ -364,8 +364,7 @@ class _Daemon:
             events=self._around.events.counts,
             commands=self._tools.facts,
             shutdown_budget_s=self._budget_s,
-            host_memory_bytes=self._guests.room.host.total_bytes,
-            guests_memory_limit_bytes=self._guests.room.limit_bytes,
+            room=self._guests.room,
             shutdown_needed_s=agenda.shutdown(specs, None).needs_s or 0.0,
             problems=self._problems(),
         )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from bhyved.core.room import Room
 from bhyved.core.status import Histogram
 
 
@@ -28,6 +29,5 @@ class DaemonFacts(msgspec.Struct, frozen=True, kw_only=True):
     commands: Mapping[str, CommandFacts] = {}  # by the command's name
     shutdown_budget_s: float | None = None  # what a host shutdown gives us; None: not known
     shutdown_needed_s: float = 0.0  # what the stop timeouts of running guests come to, one after the other where order says so
-    host_memory_bytes: int | None = None  # None: the host did not say
-    guests_memory_limit_bytes: int | None = None  # what guests may have together; None: no limit
+    room: Room = Room()  # the host's memory, and what guests may have of it
     problems: Mapping[str, str] = {}  # by part (journal, records…): a sentence, or empty when all is well

@@ -4,7 +4,7 @@ Pure. `core.turns` asks before an automatic start; `agenda`, `doctor` and `confi
 are configured with, not what they have touched: a guest may touch all of it, and then the host swaps or kills one (contract 5.6).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -82,6 +82,14 @@ def is_kept(phase: Phase, *, again: bool, stuck: bool) -> bool:
 def shares(statuses: Mapping[str, VmStatus]) -> dict[str, Share]:
     """Who has how much."""
     return {name: Share(status.room_bytes, status.room_wired) for name, status in statuses.items() if status.room_bytes}
+
+
+def taken(statuses: Iterable[VmStatus]) -> Taken:
+    """What those that have theirs have together."""
+    together = Taken()
+    for status in statuses:
+        together.add(Share(status.room_bytes, status.room_wired))
+    return together
 
 
 def fits(room: Room, wanted: Share, taken: Taken) -> bool:

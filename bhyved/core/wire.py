@@ -171,8 +171,24 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     until_at: datetime | None = None
 
 
+class Memory(Result, frozen=True, kw_only=True):
+    """The host's memory as automatic starts count it. `guests_bytes`: of those that have theirs. None: not known, or without a limit."""
+
+    total_bytes: int | None
+    reserve_bytes: int
+    limit_bytes: int | None
+    guests_bytes: int
+    free_bytes: int | None
+    wired_limit_bytes: int | None
+    wired_bytes: int
+    overcommit: bool
+
+
 class Info(Result, frozen=True, kw_only=True):
-    """`daemon.info`. `guests`: how many the caller may see. `problems`: parts of the daemon that do not do their work, a sentence each."""
+    """`daemon.info`. `guests`: how many the caller may see. `problems`: parts of the daemon that do not do their work, a sentence each.
+
+    `memory`: for who may see every guest.
+    """
 
     version: str
     protocol: int = 1
@@ -183,6 +199,7 @@ class Info(Result, frozen=True, kw_only=True):
     closing: bool
     drain: Drain | None
     guests: int
+    memory: Memory | None
     problems: tuple[str, ...]
     you: You
 

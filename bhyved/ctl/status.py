@@ -59,12 +59,28 @@ def _daemon(info: Row, rows: list[Row]) -> str:
     entries = [
         ("since", f"{moment(info['started-at'])} UTC, for {span(info['uptime-s'])}"),
         ("guests", f"{info['guests']}: {counts}" if rows else "none that you may see"),
+        *_memory(info["memory"]),
         ("closing", "yes: guests are being stopped" if info["closing"] else ""),
         ("drained", "" if drain is None else frozen(drain)),
         *(("problem", one_line(problem)) for problem in info["problems"]),
         ("you", f"{you['user']} (uid {you['uid']}), {_role(you)}"),
     ]
     return f"bhyved {info['version']} runs, pid {info['pid']}\n{pairs(entries)}"
+
+
+def _memory(memory: Row | None) -> Iterator[tuple[str, str]]:
+    """What of the host's memory guests have, and what is left for those that start by themselves."""
+    if memory is None:
+        return
+    total, limit, wired_limit = memory["total-bytes"], memory["limit-bytes"], memory["wired-limit-bytes"]
+    has = "not known how much" if total is None else size(total)
+    if limit is None:
+        yield "memory", f"{has}; guests have {size(memory['guests-bytes'])}{', overcommit = true' if memory['overcommit'] else ''}"
+    else:
+        left = f"{size(memory['free-bytes'])} left for starts, {size(memory['reserve-bytes'])} reserved"
+        yield "memory", f"{has}; guests have {size(memory['guests-bytes'])} of {size(limit)}, {left}"
+    if memory["wired-bytes"]:
+        yield "wired", f"guests have {size(memory['wired-bytes'])}" + ("" if wired_limit is None else f" of {size(wired_limit)}")
 
 
 def _role(you: Row) -> str:

@@ -105,7 +105,7 @@ VERBS = (
         "status:show_status",
         "show the state of guests, or of the daemon",
         guests="any",
-        about="With names, a block for each guest. Without, what the daemon itself does.",
+        about="With names, a block for each guest. Without, what the daemon itself does, and how much of the host's memory guests have.",
         examples=(("vmctl status web1", ""), ("vmctl status", "is bhyved there, and who am I to it?")),
     ),
     Verb(

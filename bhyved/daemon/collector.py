@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from bhyved.core.daemonfacts import DaemonFacts
+from bhyved.core.room import taken
 from bhyved.core.status import BOUNDS_S, Phase, VmStatus
 from bhyved.core.usage import Own
 from bhyved.daemon import loopwatch
@@ -65,19 +66,27 @@ class DaemonCollector(Collector):
         )
 
     def _memory(self) -> Iterator[Metric]:
-        if self._facts.host_memory_bytes is not None:
-            yield GaugeMetricFamily("bhyved_host_memory_bytes", "Memory of the host.", value=self._facts.host_memory_bytes)
-        if self._facts.guests_memory_limit_bytes is not None:
+        room, having = self._facts.room, taken(self._statuses)
+        if room.host.total_bytes is not None:
+            yield GaugeMetricFamily("bhyved_host_memory_bytes", "Memory of the host.", value=room.host.total_bytes)
+        if room.limit_bytes is not None:
             yield GaugeMetricFamily(
                 "bhyved_vms_memory_limit_bytes",
                 "Memory that guests may have together before automatic starts wait; none with overcommit.",
-                value=self._facts.guests_memory_limit_bytes,
+                value=room.limit_bytes,
             )
         yield GaugeMetricFamily(
             "bhyved_vms_memory_bytes",
             "Memory configured of the guests that have theirs: that run, or start again by themselves.",
-            value=sum(status.room_bytes for status in self._statuses),
+            value=having.size,
         )
+        if room.host.wired_bytes is not None:
+            yield GaugeMetricFamily(
+                "bhyved_vms_wired_memory_limit_bytes",
+                "Memory that wired guests may have together before automatic starts wait: vm.max_user_wired.",
+                value=room.host.wired_bytes,
+            )
+        yield GaugeMetricFamily("bhyved_vms_wired_memory_bytes", "What of bhyved_vms_memory_bytes is wired.", value=having.wired)
 
     def _work(self) -> Iterator[Metric]:
         events = CounterMetricFamily("bhyved_events", "Events by kind, since the daemon started.", labels=["event"])

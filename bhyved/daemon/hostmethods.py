@@ -10,7 +10,7 @@ from bhyved.core.rights import Right
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import ACTIVE, Desired
 from bhyved.core.turns import Pace
-from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, NoParams, Reloaded, ReloadParams, You
+from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, Memory, NoParams, Reloaded, ReloadParams, You
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import Guests, configured
@@ -41,8 +41,22 @@ class HostMethods:
             closing=self._guests.closing,
             drain=self._guests.drain,
             guests=len(caller.guests(Right.READ)),
+            memory=self._memory() if caller.sees_all else None,
             problems=tuple(filter(None, self._views.problems().values())),
             you=You(uid=peer.uid, user=peer.user, role=caller.role, owns=tuple(caller.owned)),
+        )
+
+    def _memory(self) -> Memory:
+        having, of = room.taken(self._guests.board.all()), self._guests.room
+        return Memory(
+            total_bytes=of.host.total_bytes,
+            reserve_bytes=of.reserve_bytes,
+            limit_bytes=of.limit_bytes,
+            guests_bytes=having.size,
+            free_bytes=None if of.limit_bytes is None else max(0, of.limit_bytes - having.size),
+            wired_limit_bytes=of.host.wired_bytes,
+            wired_bytes=having.wired,
+            overcommit=of.overcommit,
         )
 
     async def _drain(self, caller: Access, params: DrainParams) -> Drained:

@@ -137,6 +137,7 @@ def test_status_of_the_daemon(vmctl: Vmctl) -> None:
         "closing": False,
         "problems": ["metrics.listen: cannot listen on 127.0.0.1:9747: address already in use"],
         "guests": 3,
+        "memory": None,
         "drain": {"by": "root", "reason": "memory", "since-at": "2026-01-01T12:01:00Z", "until-at": "2026-01-01T13:00:00Z"},
         "you": {"uid": 1001, "user": "alice", "role": "none", "owns": ["web1"]},
     }
@@ -151,6 +152,38 @@ def test_status_of_the_daemon(vmctl: Vmctl) -> None:
         "  problem  metrics.listen: cannot listen on 127.0.0.1:9747: address already in use",
         "  you      alice (uid 1001), owner of web1",
     ]
+
+
+G = 1 << 30
+LIMITED = {
+    "total-bytes": 16 * G,
+    "reserve-bytes": G,
+    "limit-bytes": 15 * G,
+    "guests-bytes": 10 * G,
+    "free-bytes": 5 * G,
+    "wired-limit-bytes": 4 * G,
+    "wired-bytes": 2 * G,
+    "overcommit": False,
+}
+UNLIMITED = LIMITED | {"limit-bytes": None, "free-bytes": None, "wired-limit-bytes": None}
+
+
+@pytest.mark.parametrize(
+    ("memory", "lines"),
+    [
+        (LIMITED, ["  memory  16G; guests have 10G of 15G, 5G left for starts, 1G reserved", "  wired   guests have 2G of 4G"]),
+        (UNLIMITED | {"overcommit": True}, ["  memory  16G; guests have 10G, overcommit = true", "  wired   guests have 2G"]),
+        (UNLIMITED | {"total-bytes": None, "wired-bytes": 0}, ["  memory  not known how much; guests have 10G"]),
+    ],
+)
+def test_status_of_the_hosts_memory(vmctl: Vmctl, memory: dict[str, Any], lines: list[str]) -> None:
+    """What guests have, and what is left for those that start by themselves."""
+    info = {"version": "1", "pid": 7, "started-at": "", "uptime-s": 90, "closing": False, "drain": None, "problems": [], "guests": 0}
+    you = {"uid": 0, "user": "root", "role": "root", "owns": []}
+    with playing(daemon_info=info | {"memory": memory, "you": you}, vm_list={"vms": []}) as daemon:
+        ran = vmctl(daemon, "status")
+
+    assert [line for line in ran.out.splitlines() if line.startswith(("  memory", "  wired"))] == lines
 
 
 def test_show(vmctl: Vmctl) -> None:

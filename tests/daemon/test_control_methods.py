@@ -8,6 +8,7 @@ from bhyved.core.config import Problem
 from bhyved.core.exits import ExitKind
 from bhyved.core.lifecycle import Poweroff, Release, Reset, Restart, SetHold, Start, Stop
 from bhyved.core.reload import Change, Effect
+from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import BhyveOptions, Order
 from bhyved.core.status import Desired, Hold, Phase, RunRecord, Suspension
 from bhyved.core.units import Settings
@@ -36,6 +37,36 @@ async def test_info_says_who_we_are_and_who_asks(tmp_path):
     assert info["started-at"] == "2026-01-01T12:00:00Z"
     assert (info["closing"], info["drain"], info["guests"]) == (False, None, 1)
     assert info["you"] == {"uid": 1001, "user": "alice", "role": "none", "owns": ["web1"]}
+    assert info["memory"] is None  # others' guests are none of her business
+
+
+G = 1 << 30
+
+
+async def test_info_says_what_memory_is_left(tmp_path):
+    """What automatic starts go by: the host's, less the reserve, less what guests have; without a limit nothing is left or lacking."""
+    async with served(tmp_path, guest("web1"), guest("db1"), guest("idle")) as daemon, daemon.client() as client:
+        daemon.guests.room = Room(host=HostMemory(total_bytes=16 * G, wired_bytes=4 * G), reserve_bytes=G)
+        daemon.guests.show("web1", phase=Phase.UP, room_bytes=2 * G, room_wired=True)
+        daemon.guests.show("db1", phase=Phase.BACKOFF, room_bytes=8 * G)
+        limited = (await client.call("daemon.info"))["memory"]
+        daemon.guests.show("idle", phase=Phase.UP, room_bytes=8 * G)
+        over = (await client.call("daemon.info"))["memory"]
+        daemon.guests.room = Room(host=HostMemory(total_bytes=16 * G), reserve_bytes=G, overcommit=True)
+        free = (await client.call("daemon.info"))["memory"]
+
+    assert limited == {
+        "total-bytes": 16 * G,
+        "reserve-bytes": G,
+        "limit-bytes": 15 * G,
+        "guests-bytes": 10 * G,
+        "free-bytes": 5 * G,
+        "wired-limit-bytes": 4 * G,
+        "wired-bytes": 2 * G,
+        "overcommit": False,
+    }
+    assert (over["guests-bytes"], over["free-bytes"]) == (18 * G, 0)
+    assert (free["limit-bytes"], free["free-bytes"], free["wired-limit-bytes"], free["overcommit"]) == (None, None, None, True)
 
 
 async def test_a_row_has_the_keys_of_vmctl_list(tmp_path):

@@ -11,6 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from bhyved.core.room import Room
 from bhyved.core.status import Phase
 from bhyved.daemon import metrics
 from bhyved.daemon.board import Board
@@ -74,16 +75,18 @@ async def test_guests_and_daemon(accept: str) -> None:
 
 async def test_who_is_ill_and_who_waits_for_memory() -> None:
     """A guest's own series, and the host's memory with what guests have of it; a host that does not say has no series."""
-    sick = up("sick", ill="no answer three times in a row", room_bytes=2 << 30)
+    sick = up("sick", ill="no answer three times in a row", room_bytes=2 << 30, room_wired=True)
     found = await families(metrics_of(sick, status("big", phase=Phase.WAITING, roomless=True)), "")
 
     assert (value(found, "bhyved_vm_ill", vm="sick"), value(found, "bhyved_vm_ill", vm="big")) == (1, 0)
     assert (value(found, "bhyved_vm_waits_for_memory", vm="sick"), value(found, "bhyved_vm_waits_for_memory", vm="big")) == (0, 1)
     assert value(found, "bhyved_host_memory_bytes") == 16 << 30
     assert value(found, "bhyved_vms_memory_limit_bytes") == 15 << 30
-    assert value(found, "bhyved_vms_memory_bytes") == 2 << 30
-    bare = await families(metrics_of(host_memory_bytes=None, guests_memory_limit_bytes=None), "")
-    assert value(bare, "bhyved_host_memory_bytes") is value(bare, "bhyved_vms_memory_limit_bytes") is None
+    assert value(found, "bhyved_vms_memory_bytes") == value(found, "bhyved_vms_wired_memory_bytes") == 2 << 30
+    assert value(found, "bhyved_vms_wired_memory_limit_bytes") == 4 << 30
+    bare = await families(metrics_of(room=Room()), "")
+    limits = ("bhyved_host_memory_bytes", "bhyved_vms_memory_limit_bytes", "bhyved_vms_wired_memory_limit_bytes")
+    assert [value(bare, name) for name in limits] == [None] * 3
 
 
 async def test_what_is_wrong_with_the_daemon() -> None:

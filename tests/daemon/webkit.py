@@ -13,6 +13,7 @@ from bhyved.core.console import ConsoleStats
 from bhyved.core.daemonfacts import CommandFacts, DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.exits import ExitKind
+from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import Metrics as MetricsSpec
 from bhyved.core.status import Desired, Histogram, LastExit, Phase, Restarts, RunRecord, VmStatus
 from bhyved.core.usage import Own, Process, Traffic, Usage, Vcpus
@@ -135,8 +136,7 @@ def facts(**fields: Any) -> DaemonFacts:
         "adopted": 3,
         "events": {"phase": 40, "reload": 1},
         "commands": {"ifconfig": CommandFacts(durations=Histogram().plus(0.01).plus(0.2), failures=1)},
-        "host_memory_bytes": 16 << 30,
-        "guests_memory_limit_bytes": 15 << 30,
+        "room": Room(host=HostMemory(total_bytes=16 << 30, wired_bytes=4 << 30), reserve_bytes=1 << 30),
         "shutdown_budget_s": 85.0,
         "shutdown_needed_s": 70.0,
         "problems": {"journal": "", "records": ""},
