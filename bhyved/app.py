@@ -171,6 +171,7 @@ class _Daemon:
                 await nursery.start(self._guests.run)
                 # What is there by now, stays. A full collection would look at all of it each time: a tenth of a second with 500 guests.
                 gc.freeze()
+                gc.enable()
                 if self._life.stop_all:
                     await self._stop(None, signals)
                     status = OK

@@ -12,6 +12,9 @@ settings.register_profile("tests", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=5_000, print_blob=True)
 settings.load_profile("tests")
 
+# Programs that tests start by the thousand are compiled once, as they are where they are installed.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 #: How tests say that something is not there which could be installed.
 _MISSING = re.compile(r"not installed|missing|cannot be built|could not import")
 

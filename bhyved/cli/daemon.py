@@ -1,6 +1,7 @@
 """bhyved(8): the command line of the daemon."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def _check(config: str) -> int:
 
 
 def _serve(config: str, *, stop_all: bool) -> int:
+    gc.disable()  # what a start makes, stays: `app` has it collected again when all guests are known
     settled = configfiles.read(config, good=configfiles.good_directory(config))
     if settled.loaded.daemon is None:
         return _refuse(settled)

@@ -5,7 +5,8 @@ sees everything at once. `config` calls it for each file.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -70,7 +71,7 @@ class _Decoder:
         self.whole = whole
 
     def table(self, kind: type[Table], table: dict[str, Any], path: Path, given: dict[str, Any]) -> Any:
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind) if field.name not in given}
+        fields = {key: field for key, field in _fields(kind).items() if field.name not in given}
         values = dict(given)
         bad = False
         for key, raw in table.items():
@@ -150,7 +151,7 @@ class _Decoder:
 
 def _home(root: type[Table], key: str) -> str:
     """Where in the file a key would be right. TOML ends the top of a file at the first [table], which surprises many."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(root)}
+    fields = _fields(root)
     if key in fields:
         return "to the top of the file, before the first [table]"
     for name, field in fields.items():
@@ -158,9 +159,15 @@ def _home(root: type[Table], key: str) -> str:
         brackets = "[{}]"
         if get_origin(kind) is tuple:
             kind, brackets = _unwrap(get_args(kind)[0])[0], "[[{}]]"
-        if isinstance(kind, type) and issubclass(kind, Table) and key in {f.encode_name for f in msgspec.structs.fields(kind)}:
+        if isinstance(kind, type) and issubclass(kind, Table) and key in _fields(kind):
             return f"into {brackets.format(name)}"
     return ""
+
+
+@functools.cache
+def _fields(kind: type[Table]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    """The fields of a table by their keys. msgspec works them out anew each time, and every guest's file asks."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _unwrap(kind: Any) -> tuple[Any, msgspec.Meta | None]:

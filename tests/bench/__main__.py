@@ -36,6 +36,7 @@ def main() -> int:
     if native.compiler() is None or not sys.platform.startswith("linux"):
         print("the bench needs Linux and a C compiler", file=sys.stderr)
         return 1
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # bhyved is measured as it is installed: compiled
     figures = measure(asked.guests, quick=asked.quick)
     print(table(figures))
     asked.write.write_text(page(figures))
