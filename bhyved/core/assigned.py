@@ -43,6 +43,7 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     vnc: str = ""  # address:port or unix:/path
     vnc_password: str = ""
     uuid: str = ""
+    seed: str = ""  # the image with the guest's cloud-init seed; "": not attached
     install: bool = False  # install media attached
     first_run: bool = True  # VNC waits on the first run only: nobody sits there at 3 a.m. when a guest restarts
 
@@ -85,5 +86,6 @@ def provisional(spec: VmSpec, *, arch: str = "amd64", install: bool = False) -> 
         bootvars=f"/var/db/bhyved/vars/{name}.fd" if vars_template(spec) else "",
         tpm_socket=f"{run}/tpm.sock",
         vnc="127.0.0.1:5900",
+        seed=f"/var/db/bhyved/cloud-init/{name}.iso" if spec.cloud_init is not None else "",
         install=install,
     )

@@ -39,6 +39,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     vnc: str = ""
     install: bool = False
     resumes: bool = False  # a saved state
+    seed: str = ""  # the fingerprint of the cloud-init seed that is attached
     suspending: bool = False
 
 
@@ -51,6 +52,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     macs: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
     resumed: Suspension | None = None  # the saved state that this run goes on from
+    seed: str = ""  # the fingerprint of the cloud-init seed that is attached; "": none is
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):

@@ -172,7 +172,15 @@ def _rest(spec: VmSpec, assigned: Assigned) -> dict[str, Variables]:
         nodes["graphics"] = _fbuf(spec, assigned)
         if spec.graphics.tablet:
             nodes["tablet"] = iter([("device", "xhci"), ("slot.1.device", "tablet")])
+    if spec.cloud_init is not None and assigned.seed:
+        nodes[slots.SEED] = _seed(spec.cloud_init.model, assigned.seed)
     return nodes
+
+
+def _seed(model: str, path: str) -> Variables:
+    if model == "virtio-blk":
+        return iter([("device", "virtio-blk"), ("path", path), ("ro", "true")])
+    return iter([("device", "ahci"), ("port.0.type", "cd"), ("port.0.path", path)])
 
 
 def _virtio_console(spec: VmSpec, assigned: Assigned) -> Variables:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bhyved.core import advice, bhyveconf, slots
+from bhyved.core import advice, bhyveconf, seed, slots
 from bhyved.core.argv import command_line
 from bhyved.core.assigned import Assigned, Target, vars_template
 from bhyved.core.loader import LoaderCall, loader_call
@@ -24,6 +24,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     before: tuple[tuple[str, ...], ...]  # host commands
     loader: tuple[str, ...]
     loader_files: dict[str, str]
+    seed_files: dict[str, str]  # of cloud-init
     config: str
     command: tuple[str, ...]
     after: tuple[tuple[str, ...], ...]
@@ -44,6 +45,7 @@ def plan(spec: VmSpec, assigned: Assigned, target: Target, directory: str, extra
         before=tuple(_before(spec, assigned, directory)),
         loader=call.argv,
         loader_files=call.files,
+        seed_files=_seed_files(spec, assigned),
         config=bhyveconf.written(tree),
         command=command_line(tree, target),
         after=tuple(_after(spec, assigned)),
@@ -57,6 +59,8 @@ def text(plan: Plan) -> str:
     """The plan for people."""
     lines = [f"# {plan.vm} on {plan.host}"]
     lines += _section("before the start", [shlex.join(argv) for argv in plan.before])
+    for name, body in plan.seed_files.items():
+        lines += _section(f"{name} of the cloud-init seed", body.splitlines())
     if plan.loader:
         for name, body in plan.loader_files.items():
             lines += _section(name, body.splitlines())
@@ -85,6 +89,14 @@ def _has_password(spec: VmSpec) -> bool:
     return spec.graphics is not None and spec.graphics.password_file is not None
 
 
+def _seed_files(spec: VmSpec, assigned: Assigned) -> dict[str, str]:
+    if spec.cloud_init is None or not assigned.seed:
+        return {}
+    contents = seed.described(spec.cloud_init, REDACTED)
+    files = seed.files(spec, contents, assigned.macs, slots.network_identities(spec))
+    return {name: data.decode() for name, data in files.items()}
+
+
 def _remark(remark: advice.Remark) -> str:
     key, sentence = remark
     return f"{key}: {sentence}" if key else sentence
@@ -110,6 +122,8 @@ def _before(spec: VmSpec, assigned: Assigned, directory: str) -> Iterator[tuple[
     if spec.tpm is not None and spec.tpm.type == "swtpm":
         state = f"dir={directory}/tpm"
         yield "swtpm", "socket", "--tpm2", "--server", f"type=unixio,path={assigned.tpm_socket}", "--tpmstate", state
+    if assigned.seed:
+        yield seed.makefs(assigned.seed, f"{directory}/seed")
     yield "bhyvectl", f"--vm={spec.name}", "--destroy"
 
 

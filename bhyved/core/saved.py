@@ -38,6 +38,7 @@ class SavedState(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     bhyve: str = ""  # the program as it was when the run began
     cpu: str = ""  # hw.model
     disks: dict[str, DiskMark] = {}
+    seed: str = ""  # the fingerprint of the cloud-init seed that was attached
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +77,10 @@ def _risks(spec: VmSpec) -> Iterator[str]:
         yield 'model = "virtio-blk" has code to be saved, and the Handbook says that it does not work: "ahci-hd" is safer'
     controllers = [disk.controller or disk.identity for disk in spec.disk if disk.model == "ahci-hd"]
     controllers += [cdrom.controller or cdrom.identity for cdrom in spec.cdrom if cdrom.when == "always"]
+    seed = spec.cloud_init
+    controllers += ["cloud-init"] if seed is not None and seed.model == "ahci-cd" else []
     kinds = Counter({"ahci controller": len(set(controllers)), "network card": len(spec.network)})
-    kinds["virtio-blk disk"] = sum(disk.model == "virtio-blk" for disk in spec.disk)
+    kinds["virtio-blk disk"] = sum(disk.model == "virtio-blk" for disk in spec.disk) + (seed is not None and seed.model == "virtio-blk")
     for kind, count in kinds.items():
         if count > 1:
             yield f"it has {count} {kind}s, and older copies of bhyve restore one device of a kind only"

@@ -15,6 +15,7 @@ from bhyved.core.spec import VmSpec
 from bhyved.core.values import Slot
 
 Place = tuple[int, int, int]
+SEED = "cloud-init"  # the identity of the seed's drive
 
 #: Where each kind is put first. What does not fit goes to `_SPARE`, then anywhere on bus 0, then to bus 1.
 _HOME: dict[str, tuple[int, ...]] = {
@@ -28,6 +29,7 @@ _HOME: dict[str, tuple[int, ...]] = {
     "sound": (19,),
     "input": (28,),
     "passthru": (20, 21, 22, 23, 24, 25, 26, 27),
+    "cloud-init": (27,),  # behind the disks: as a disk it must not become the guest's first
     "graphics": (29,),
     "tablet": (30,),
     "lpc": (31, 1),
@@ -47,7 +49,7 @@ class Device(msgspec.Struct, frozen=True):
 
 
 def devices(spec: VmSpec, arch: str = "amd64") -> tuple[Device, ...]:
-    """Every PCI function that the guest has, install media included, in the order in which slots are chosen."""
+    """Every PCI function that the guest has, install media and a seed included, in the order in which slots are chosen."""
     found = [Device("hostbridge", "hostbridge", "hostbridge", Slot("0:0:0"))]
     if arch == "amd64":  # arm64 has no LPC bridge (contract 2.5)
         found.append(Device("lpc", "lpc", "bhyve.lpc-slot", spec.bhyve.lpc_slot))
@@ -66,6 +68,8 @@ def devices(spec: VmSpec, arch: str = "amd64") -> tuple[Device, ...]:
         found.append(Device("graphics", "graphics", "graphics", spec.graphics.slot))
         if spec.graphics.tablet:
             found.append(Device("tablet", "tablet", "graphics.tablet-slot", spec.graphics.tablet_slot))
+    if spec.cloud_init is not None:
+        found.append(Device(SEED, "cloud-init", "cloud-init", spec.cloud_init.slot))
     return tuple(found)
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from bhyved.core import needs
 from bhyved.core.boot import Boot, Topology
+from bhyved.core.cloudinit import CloudInit
 from bhyved.core.devices import (
     Cdrom,
     Disk,
@@ -227,6 +228,7 @@ class VmSpec(Table, frozen=True, kw_only=True):
     random: Random = Random()
     input: tuple[Input, ...] = ()
     restart: Restart = Restart()
+    cloud_init: CloudInit | None = None
     stop: Stop = Stop()
     order: Order = Order()
     health: Health | None = None
@@ -243,6 +245,9 @@ class VmSpec(Table, frozen=True, kw_only=True):
         if self.cpus.numa and sum(domain.size for domain in self.cpus.numa) != self.memory:
             yield "cpus.numa", f"the sizes of the domains must add up to memory, which is {self.memory}"
 
+        cards = len(self.network)
+        if self.cloud_init is not None and len(self.cloud_init.network) > cards:
+            yield f"cloud-init.network[{cards}]", f"there is no card for it: the guest has {cards} [[network]]"
 
 class Paths(Table, frozen=True, kw_only=True):
     """`[paths]`: only the lab and the tests change them."""

@@ -139,6 +139,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     macs: dict[str, str] = {}
     console_bytes: int = 0
     ready_run: str = ""  # the run whose readiness has been told
+    seed: str = ""  # the fingerprint of the cloud-init seed that the guest has been set up with
     frozen_run: str = ""  # the run whose file systems may be frozen
 
 

@@ -19,8 +19,8 @@ _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with 
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
-class Text(str):
-    """A non-empty line that can be the value of a bhyve variable."""
+class Line(str):
+    """A non-empty line of text."""
 
     __slots__ = ()
 
@@ -30,13 +30,23 @@ class Text(str):
             raise ValueError("must not be empty")
         if _CONTROL.search(text):
             raise ValueError("must be one line without control characters")
-        if "%" in text:
-            raise ValueError('must not hold "%": no release of bhyve has a clean spelling for it')
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("must be valid Unicode") from None
         return cls(text)
+
+
+class Text(Line):
+    """A line that can be the value of a bhyve variable."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if "%" in text:
+            raise ValueError('must not hold "%": no release of bhyve has a clean spelling for it')
+        return super().parse(text)
 
 
 class AbsPath(Text):

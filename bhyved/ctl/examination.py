@@ -96,7 +96,17 @@ class _Visit:
         self._target: Target | None = None
 
     def all(self) -> list[Finding]:
-        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
+        host = (
+            self._host,
+            self._daemon,
+            self._modules,
+            self._shutdown,
+            self._memory,
+            self._guests,
+            self._disks,
+            self._seeds,
+            self._bridges,
+        )
         checks = (*host, self._taps, self._vnc, self._needs, self._listener)
         return [finding for check in checks for finding in check()]
 
@@ -214,6 +224,18 @@ class _Visit:
             if len(uses) > 1 and any(use.writes for _, use in uses) and not all(use.shared for _, use in uses):
                 names = ", ".join(name for name, _ in uses)
                 yield warn("disks", f"{uses[0][1].path} is a disk of {names}: they cannot run together unless all say shared = true")
+
+    def _seeds(self) -> Iterator[Finding]:
+        """What is wrong with the files of seeds is a problem of the configuration."""
+        names = [name for name, spec in sorted(self._vms.items()) if spec.cloud_init is not None]
+        if not names:
+            return
+        try:
+            found = self._tools.path("makefs")
+        except HostError as error:
+            yield fail("cloud-init", f"{error}: it is part of FreeBSD's base system, and makes the seeds of {', '.join(names)}")
+        else:
+            yield ok("cloud-init", f"{found} makes the seeds of {', '.join(names)}")
 
     def _bridges(self) -> Iterator[Finding]:
         wanted: dict[str, list[str]] = {}

@@ -53,12 +53,15 @@ class Place:
     def judged(self, text: str) -> VmSpec:
         """The guest, if all files together would be accepted with it. Raises Failure."""
         from bhyved.core.config import Source, load
+        from bhyved.host import seedfiles
 
         settled, name = self._files.settled, self.name
         files = settled.files
         loaded = load(files.main, {**files.guests, name: Source(self.file, text)}, files.templates)
         old = {str(problem) for problem in settled.loaded.problems}
         problems = [str(problem) for problem in loaded.problems if name in problem.vms or str(problem) not in old]
+        if name in loaded.vms:
+            problems += map(str, seedfiles.problems({name: Source(self.file, text)}, {name: loaded.vms[name]}))
         if problems or name not in loaded.vms:
             raise Failure(CONFIG, "nothing has been made", lines=tuple(problems))
         for problem in settled.loaded.problems:

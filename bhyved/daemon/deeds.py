@@ -101,7 +101,7 @@ class Deeds:
             self._submit(lifecycle.PrepareFailed(str(error), fatal=error.fatal))
             of.chronicle.start_failed(run, end, of.life.decision)
             return
-        run.taps, run.vnc, run.resumes = prepared.taps, prepared.vnc, prepared.resumed is not None
+        run.taps, run.vnc, run.resumes, run.seed = prepared.taps, prepared.vnc, prepared.resumed is not None, prepared.seed
         if prepared.resumed is not None:
             since = f"{prepared.resumed.at:%Y-%m-%d %H:%M:%S} UTC"
             of.chronicle.tell("resuming", f"it goes on from its state of {since}", by=run.by, path=prepared.resumed.path)

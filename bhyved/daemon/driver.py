@@ -16,6 +16,7 @@ from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage, classify
 from bhyved.core.lifecycle import Answer
 from bhyved.core.room import share_of
+from bhyved.core.seed import was_set_up
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Desired, Hold, Phase, VmRecord, VmStatus
 from bhyved.daemon import run as runs
@@ -345,6 +346,8 @@ class VmDriver:
         stop_s = None if run.stop_began is None else now - run.stop_began
         self._around.consoles.mark(self.name, "exit", end.text)
         standing.record = tally.ended(standing.record, end, last, stop_s=stop_s, forced=life.forced)
+        if standing.spec.order.ready is None and was_set_up(end.kind, forced=life.forced or bool(life.reset_by)):
+            standing.set_up(run)
         standing.run = None
         self.submit(lifecycle.Ended(end, uptime_s))
         standing.chronicle.run_ended(run, end, outcome, last, uptime_s, life.decision)

@@ -84,6 +84,8 @@ class Fitness:
             run.late = True
             of.publish()
             self._turns.stir()
+            of.set_up(run)
+            of.keep()
             of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
 
     def _ready(self, run: Run) -> None:

@@ -36,6 +36,7 @@ class Run:
     vnc: str = ""
     was_up: bool = False
     resumes: bool = False  # a saved state
+    seed: str = ""  # the fingerprint of the cloud-init seed that is attached
     ready: bool = False
     late: bool = False
     stop_began: float | None = None
@@ -73,6 +74,7 @@ def adopted(found: Found, spec: VmSpec, now: float, now_at: datetime) -> Run:
         vnc=found.vnc,
         resumes=found.resumes,
     )
+        seed=found.seed,
 
 
 def last_exit(end: Exit, outcome: Outcome, now_at: datetime) -> LastExit:

@@ -141,6 +141,11 @@ class Standing:
         )
         self.saving.put(self.record)
 
+    def set_up(self, run: Run) -> None:
+        """The guest has applied its seed. While an installer runs it is the installer that has."""
+        if run.seed and not self.life.install:
+            self.record = msgspec.structs.replace(self.record, seed=run.seed)
+
     async def kept(self) -> None:
         """Return when that is on disk, or cannot get there in time."""
         with trio.move_on_after(SAVE_S):

@@ -284,7 +284,14 @@ class Supervisor:
             taps=taps,
             vnc=status.vnc or guess.vnc,
         )
-        return lay_out(driver.spec, assigned, target, f"{self._around.spec.paths.run}/vm/{name}")
+        notes: tuple[str, ...] = ()
+        seed = driver.spec.cloud_init
+        if seed is not None:
+            is_set_up = seed.when == "first" and bool(record.seed)
+            notes = ("cloud-init: the guest has been set up: its seed is attached again when what is in it changes",) if is_set_up else ()
+            path = "" if is_set_up else f"{self._around.spec.paths.db}/cloud-init/{name}.iso"
+            assigned = msgspec.structs.replace(assigned, seed=path)
+        return lay_out(driver.spec, assigned, target, f"{self._around.spec.paths.run}/vm/{name}", notes)
 
     async def check(self) -> Loaded:
         """Read the files as they are now; nothing changes."""

@@ -1,4 +1,4 @@
-"""The files behind a guest, looked at before each start: disks, media, shares, firmware, the VNC password.
+"""The files behind a guest, looked at before each start: disks, media, shares, firmware, the VNC password, what a seed is made of.
 
 bhyve would say less and later: a disk that it may not write it opens read-only without a word, and it takes no lock (contract 3.2).
 `look` blocks (a mount may be dead): `host.prepare` calls it in a thread, with a time limit.
@@ -13,7 +13,9 @@ import msgspec
 from bhyved.core.assigned import UEFI, UEFI_CSM, attached, firmware, vars_template
 from bhyved.core.devices import Disk
 from bhyved.core.errors import HostError
+from bhyved.core.seed import Contents
 from bhyved.core.spec import VmSpec
+from bhyved.host import seedfiles
 from bhyved.host.durable import read_plain, replace, why
 from bhyved.host.ledger import DiskUse, Ledger
 
@@ -29,6 +31,7 @@ class Backing(msgspec.Struct, frozen=True, kw_only=True):
     firmware: str = ""
     bootvars: str = ""
     vnc_password: str = ""
+    seed: Contents | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -45,7 +48,8 @@ def look(spec: VmSpec, *, install: bool, bin: Iterable[str], vars_path: str) -> 
     password = ""
     if spec.graphics is not None and spec.graphics.password_file is not None:
         password = _password(spec.graphics.password_file)
-    return Backing(disks=disks, firmware=rom, bootvars=bootvars, vnc_password=password, warnings=warnings)
+    contents = seedfiles.read(spec.cloud_init) if spec.cloud_init is not None else None
+    return Backing(disks=disks, firmware=rom, bootvars=bootvars, vnc_password=password, seed=contents, warnings=warnings)
 
 
 def disk_uses(spec: VmSpec) -> Iterator[DiskUse]:

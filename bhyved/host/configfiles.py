@@ -15,10 +15,10 @@ from bhyved.core.config import Loaded, Problem, Source
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Files, Settled, settle, take
 from bhyved.core.spec import Paths
-from bhyved.host import durable
+from bhyved.host import durable, seedfiles
+from bhyved.host.ownedfile import check_owner, read_owned, text_of, why_unread
 
 MAIN = "/usr/local/etc/bhyved/bhyved.toml"
-LIMIT_BYTES = 1 << 20  # a guest's file has a few kilobytes
 _SUFFIX = ".toml"
 _OWNER = "main-file"  # in the directory of good copies: whose copies they are
 
@@ -40,7 +40,8 @@ def read(main: str = MAIN, *, good: str | None = None) -> Settled:
     templates = _list(paths.template_dir or _beside(main, "template.d"), is_needed=paths.template_dir is not None)
     refused = [listing.problem for listing in (guests, templates) if listing.problem is not None]
     if copies is None:
-        return _with(take(Files(main=source, guests=guests.sources, templates=templates.sources)), refused, ())
+        settled = take(Files(main=source, guests=guests.sources, templates=templates.sources))
+        return _with(settled, [*refused, *seedfiles.problems(guests.sources, settled.loaded.vms)], ())
     files = Files(
         main=source,
         guests=guests.sources if guests.problem is None else copies.in_place_of(guests.problem.file, "vm.d"),
@@ -169,7 +170,7 @@ def _paths(source: Source, copies: Good | None) -> Paths:
 
 
 def _with(settled: Settled, refused: list[Problem], fallbacks: tuple[str, ...]) -> Settled:
-    """`settled`, which knows nothing of directories, with what is wrong with those."""
+    """`settled`, which knows nothing of directories and of files that are named in files, with what is wrong with those."""
     loaded = msgspec.structs.replace(settled.loaded, problems=(*refused, *settled.loaded.problems))
     return msgspec.structs.replace(settled, loaded=loaded, fallbacks=(*fallbacks, *settled.fallbacks))
 
@@ -181,7 +182,7 @@ def _main_source(path: str) -> Source:
     except FileNotFoundError:
         pass  # then the file itself is missing too, which says more
     except (OSError, ValueError) as error:
-        return Source(_printable(path), "", unread=f"its directory {_printable(directory)} {_why(error)}")
+        return Source(_printable(path), "", unread=f"its directory {_printable(directory)} {why_unread(error)}")
     return _source(path)
 
 
@@ -193,9 +194,9 @@ def _list(directory: str, *, is_needed: bool) -> _Listing:
     except FileNotFoundError as error:
         if not is_needed:
             return _Listing(sources={})
-        return _Listing(sources={}, problem=Problem(file=_printable(directory), sentence=_why(error)))
+        return _Listing(sources={}, problem=Problem(file=_printable(directory), sentence=why_unread(error)))
     except (OSError, ValueError) as error:
-        return _Listing(sources={}, problem=Problem(file=_printable(directory), sentence=_why(error)))
+        return _Listing(sources={}, problem=Problem(file=_printable(directory), sentence=why_unread(error)))
     return _Listing(sources={_printable(entry.removesuffix(_SUFFIX)): _source(f"{directory}/{entry}") for entry in entries})
 
 
@@ -206,53 +207,16 @@ def _wanted(directory: str) -> list[str]:
 
 def _source(path: str) -> Source:
     try:
-        return Source(_printable(path), _text_of(path))
+        return Source(_printable(path), text_of(read_owned(path)))
     except (OSError, ValueError) as error:
-        return Source(_printable(path), "", unread=_why(error))
-
-
-def _text_of(path: str) -> str:
-    """A file's text. Links are followed: only root could have made them in a directory of root. Raises OSError, ValueError."""
-    # Non-blocking: a FIFO in the place of a file must not stop a daemon from starting.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("is no regular file")
-        _check_owner(found)
-        data = file.read(LIMIT_BYTES + 1)
-    if len(data) > LIMIT_BYTES:
-        raise ValueError(f"has more than {LIMIT_BYTES >> 20} MiB: that is no configuration")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"is not UTF-8: line {line} has the byte 0x{data[error.start]:02x}") from None
-    if text.startswith("\ufeff"):
-        raise ValueError("begins with a byte order mark; save it as UTF-8 without one")
-    return text
+        return Source(_printable(path), "", unread=why_unread(error))
 
 
 def _check_directory(path: str) -> None:
     found = os.stat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise ValueError("is no directory")
-    _check_owner(found)
-
-
-def _check_owner(found: os.stat_result) -> None:
-    """Who may write the configuration is root, in effect: its commands run as root (design: SECURITY). Raises ValueError."""
-    ours = os.geteuid()
-    if found.st_uid not in (0, ours):
-        raise ValueError(f"belongs to uid {found.st_uid}; it must belong to root" + (f" or uid {ours}" if ours else ""))
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        who = "anybody" if found.st_mode & stat.S_IWOTH else f"members of group {found.st_gid}"
-        raise ValueError(f"may be written by {who}; take that away with chmod go-w")
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    return f"cannot be read: {durable.why(error)}" if isinstance(error, OSError) else str(error)
+    check_owner(found)
 
 
 def _printable(path: str) -> str:

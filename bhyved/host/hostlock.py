@@ -23,7 +23,7 @@ def state_directories(run: str, db: str, log: str) -> dict[str, int]:
         run: 0o755,  # the control socket's own mode and the peer's credentials decide who may do what
         f"{run}/vm": private,
         db: private,
-        **{f"{db}/{name}": private for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars")},
+        **{f"{db}/{name}": private for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars", "cloud-init")},
         log: 0o750,  # consoles hold whatever was typed and shown: wheel may read, others not
     }
 

@@ -63,6 +63,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     vnc: str = ""
     sockets: tuple[str, ...] = ()  # that bhyve makes and cannot remove
     tpm: str = ""  # swtpm's socket
+    seed: str = ""  # the fingerprint of the cloud-init seed that is attached
     spec: str = ""  # as started, JSON: twenty times as fast to read as TOML, and five hundred are read at a daemon's start
 
     def started_spec(self) -> VmSpec | None:

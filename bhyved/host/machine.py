@@ -95,6 +95,7 @@ class GuestMachine:
             install=ledger.install,
             resumes=bool(ledger.resume),
             suspending=bool(ledger.suspending) and stage is Stage.RUNNING,
+            seed=ledger.seed,
         )
 
     def _stage_found(self, *, is_held: bool, may_live: bool) -> Stage:

@@ -13,15 +13,16 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from bhyved.core import bhyveconf, macs, slots
+from bhyved.core import bhyveconf, macs, seed, slots
 from bhyved.core.assigned import Assigned, nmdm_path
 from bhyved.core.errors import HostError
 from bhyved.core.handover import Order, Prepared
 from bhyved.core.loader import LoaderCall, loader_call
 from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
+from bhyved.host import seed as images
 from bhyved.host.backing import Backing
-from bhyved.host.durable import why, write_whole
+from bhyved.host.durable import remove, why, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.runlog import RunLog
@@ -50,6 +51,7 @@ class Preparation:
         self._spec = order.spec
         self._name = order.spec.name
         self._before = site.ledgers.get(self._name)
+        self._seed: seed.Files = {}  # what is to be in the image
 
     async def make(self, *, after_own: bool) -> Ready:
         """Make the host ready. `after_own`: this restarts a run of ours that has just ended. Raises HostError, Stuck."""
@@ -66,9 +68,17 @@ class Preparation:
             unlink_socket(path)
         if assigned.tpm_socket:
             await self._start_swtpm()
+        await self._make_seed(assigned)
         await self._site.crowd.pass_through()
         loader = self._write_files(assigned, saved)
-        prepared = Prepared(taps=taps, vnc=assigned.vnc, slots=assigned.slots, macs=assigned.macs, warnings=found.warnings)
+        prepared = Prepared(
+            taps=taps,
+            vnc=assigned.vnc,
+            slots=assigned.slots,
+            macs=assigned.macs,
+            warnings=found.warnings,
+            seed=self._ledger.seed,
+        )
         if saved is not None:
             prepared = msgspec.structs.replace(prepared, resumed=self._states.shown())
             await trio.to_thread.run_sync(self._states.take)  # the last thing that can fail
@@ -152,8 +162,24 @@ class Preparation:
             install=self._order.install,
             first_run=self._order.first and saved is None,  # a resumed guest needs no viewer to go on
         )
-        self._note(self._first_ledger(assigned, wanted, found, resumes=saved is not None))
+        of = self._choose_seed(assigned, found, saved)
+        if of:
+            assigned = msgspec.structs.replace(assigned, seed=images.image(site.db, self._name))
+        self._note(msgspec.structs.replace(self._first_ledger(assigned, wanted, found, resumes=saved is not None), seed=of))
         return assigned, wanted
+
+    def _choose_seed(self, assigned: Assigned, found: Backing, saved: SavedState | None) -> str:
+        """The fingerprint of the seed that this run is given; '' for none. A resumed guest has what it had."""
+        spec = self._spec
+        if spec.cloud_init is None or found.seed is None:
+            return ""
+        files = seed.files(spec, found.seed, assigned.macs, slots.network_identities(spec))
+        of = seed.fingerprint(files)
+        if saved is not None and saved.seed not in ("", of):
+            raise self._unfit("what its cloud-init seed is made of has changed since: put that back to resume it")
+        is_set_up = spec.cloud_init.when == "first" and self._order.record.seed == of
+        self._seed = files
+        return "" if (is_set_up if saved is None else not saved.seed) else of
 
     def _taken_taps(self) -> set[str]:
         return {tap.name for _, ledger in self._site.ledgers.others(self._name) for tap in (*ledger.taps.values(), *ledger.leftover)}
@@ -210,6 +236,13 @@ class Preparation:
             await self._swtpm.start(log)
         finally:
             os.close(log)
+
+    async def _make_seed(self, assigned: Assigned) -> None:
+        if assigned.seed:
+            scratch = f"{self._site.directory(self._name)}/seed"
+            await images.make(self._site.tools, assigned.seed, self._seed, scratch=scratch, pass_fd=self._alive)
+        else:
+            remove(images.image(self._site.db, self._name))
 
     def _write_files(self, assigned: Assigned, saved: SavedState | None) -> LoaderCall | None:
         try:

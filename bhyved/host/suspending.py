@@ -130,6 +130,7 @@ class Suspending:
             at=outcome.at or datetime.now(UTC),
             spec=ledger.spec,
             bhyve=ledger.bhyve,
+            seed=ledger.seed,
             cpu=await cpu_model(self._site),
         )
         keep = functools.partial(self._keep, about, 0 if spec is None else int(spec.memory), [disk.path for disk in ledger.disks])

@@ -1,5 +1,7 @@
 """The guests' records on disk: DB/vm/NAME.json, each whole or as it was before, also after a host crash.
 
+A guest that is forgotten loses with its record the image of its cloud-init seed too: there may be secrets in it.
+
 JSON and not TOML, since nobody edits them and 500 of them are read before the daemon answers. A record of a newer bhyved is left alone:
 its guest gets an empty one, and what is to be kept of it is refused until the newer bhyved is back. A broken one is set aside.
 
@@ -18,6 +20,7 @@ from bhyved.core.errors import HostError
 from bhyved.core.status import RECORD_VERSION, VmRecord
 from bhyved.core.values import name_problem
 from bhyved.host import durable
+from bhyved.host.seed import image
 
 _SUFFIX = ".json"
 _SIZE_LIMIT = 1 << 20  # a record has a few kilobytes
@@ -116,9 +119,9 @@ class FileVault:
         gone = [name for name, record in changes.items() if record is None]
         for name in gone:
             try:
-                os.unlink(self._path(name))
-            except FileNotFoundError:
-                pass
+                for path in (image(os.path.dirname(self._directory), name), self._path(name)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
             except OSError as error:
                 failed[name] = error
         if gone:

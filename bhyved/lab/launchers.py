@@ -20,6 +20,7 @@ TOOLS = {
     "jls": ("jail", "jls"),
     "kldload": ("kld", "kldload"),
     "kldstat": ("kld", "kldstat"),
+    "makefs": ("makefs", "main"),
     "ps": ("ps", "main"),
     "sysctl": ("sysctl", "sysctl"),
     "sysrc": ("sysctl", "sysrc"),

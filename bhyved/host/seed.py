@@ -1,0 +1,93 @@
+"""The image with a guest's cloud-init seed, DB/cloud-init/NAME.iso.
+
+makefs(8) of the base system makes it, anew only when what is to be in it has changed: an image tells by itself what it was made of
+(`seed.marked`). It is 0600 and what it is made of lies in the guest's own directory, for as long as makefs works: there may be secrets.
+"""
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+
+import trio
+
+from bhyved.core.errors import HostError
+from bhyved.core.seed import LABEL, Files, is_of, makefs, marked
+from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, why, write_whole
+from bhyved.host.hostlock import make_directory
+from bhyved.host.ownedfile import LIMIT_BYTES
+from bhyved.host.tool import run_tool
+from bhyved.host.toolbox import Tools
+
+_MAKE_S = 60.0  # it writes less than a megabyte, on a disk that may be busy
+_IMAGE_BYTES = 8 * LIMIT_BYTES
+#: ECMA-119 8.4: the primary volume descriptor is in sector 16, and the volume's name in bytes 41 to 72 of it.
+_DESCRIPTOR, _MAGIC, _NAME = 16 * 2048, slice(1, 6), slice(40, 40 + len(LABEL))
+
+
+def image(db: str, name: str) -> str:
+    """Where a guest's is."""
+    return f"{db}/cloud-init/{name}.iso"
+
+
+async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: int) -> None:
+    """Have an image of this seed at `path`. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
+    if await trio.to_thread.run_sync(_is_current, path, seed):
+        return
+    directory, name = os.path.split(path)
+    fresh = f"{directory}/.new-{name}"
+    try:
+        await _on_disk(functools.partial(_lay_out, seed, scratch, fresh), path)
+        await run_tool(tools, makefs(fresh, scratch), limit_s=_MAKE_S, pass_fd=pass_fd)
+        await _on_disk(functools.partial(_put, fresh, path), path)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_clear, scratch, fresh)
+
+
+async def _on_disk(work: Callable[[], None], path: str) -> None:
+    try:
+        await trio.to_thread.run_sync(work)
+    except OSError as error:
+        raise HostError(f"the cloud-init seed {path} cannot be made: {why(error)}") from None
+
+
+def _is_current(path: str, seed: Files) -> bool:
+    try:
+        return is_of(read_plain(path, _IMAGE_BYTES), seed)
+    except OSError:
+        return False
+
+
+def _lay_out(seed: Files, scratch: str, fresh: str) -> None:
+    """The files for makefs, and the image's own before it is one: so it has its mode from the beginning."""
+    _clear(scratch, fresh)
+    make_directory(os.path.dirname(fresh), 0o700)
+    make_directory(scratch, 0o700)
+    for name, data in {**{f"{scratch}/{name}": data for name, data in marked(seed).items()}, fresh: b""}.items():
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            write_whole(fd, data)
+        finally:
+            os.close(fd)
+
+
+def _put(fresh: str, path: str) -> None:
+    """In the place of the old one, which a guest that runs keeps open."""
+    with open(fresh, "r+b") as file:
+        file.seek(_DESCRIPTOR)
+        descriptor = file.read(2048)
+        if descriptor[_MAGIC] != b"CD001" or descriptor[_NAME].lower() != LABEL.encode():
+            raise HostError(f"what makefs made is no ISO 9660 image with the label {LABEL}")
+        # makefs has capitals only (cd9660_arguments_set_string), and FreeBSD 14.1 looks for /dev/iso9660/cidata alone (rc.d/nuageinit).
+        file.seek(_DESCRIPTOR + _NAME.start)
+        file.write(LABEL.encode())
+    os.chmod(fresh, 0o600)
+    sync_file(fresh)
+    os.rename(fresh, path)
+    sync_directory(os.path.dirname(path))
+
+
+def _clear(scratch: str, fresh: str) -> None:
+    shutil.rmtree(scratch, ignore_errors=True)
+    remove(fresh)
