@@ -44,10 +44,9 @@ def boot(specs: Mapping[str, VmSpec], pace: Pace, memory: Room = Room()) -> Agen
     steps = []
     for name in order.start_order(starting):
         after = tuple(sorted(firsts[name]))
-        waits = [f"{first}, {_readiness(specs[first].order.ready)}" for first in after if first in starting]
-        waits += [
-            f"{first}, which does not start by itself" for first in after if first not in starting and first in specs[name].order.requires
-        ]
+        required = specs[name].order.requires
+        waits = [f"{first}, {_readiness(specs[first].order.ready, required=first in required)}" for first in after if first in starting]
+        waits += [f"{first}, which does not start by itself" for first in after if first not in starting and first in required]
         waits += [f"the {kind} {what}" for kind, what in map(needs.split, specs[name].order.needs)]
         text = f"{name} after {'; '.join(waits)}" if waits else name
         lacking = waiting.get(name, "")
@@ -58,10 +57,14 @@ def boot(specs: Mapping[str, VmSpec], pace: Pace, memory: Room = Room()) -> Agen
     return Agenda(text=_text(head if steps else "no guest has autostart", steps), steps=tuple(steps), fits=not waiting)
 
 
-def _readiness(ready: Ready | None) -> str:
+def _readiness(ready: Ready | None, *, required: bool) -> str:
     if ready is None:
         return "when it is up"
-    return f"when it is ready or after {ready.timeout}" if ready.on_timeout == "continue" else f"when it is ready, within {ready.timeout}"
+    if ready.uptime is not None:
+        return f"when it has been up for {ready.uptime}"
+    if ready.on_timeout == "fail" and required:
+        return f"when it is ready, however long that takes (it should within {ready.timeout})"
+    return f"when it is ready or after {ready.timeout}"
 
 
 def shutdown(specs: Mapping[str, VmSpec], budget_s: float | None) -> Agenda:

@@ -174,7 +174,8 @@ def _up(case: Case) -> _Said:
     said = [_with_reason(f"{case.name} has been up for {uptime}{_pid(status)}", _began(status))]
     ready = case.spec.order.ready if case.spec is not None else None
     if ready is not None and not status.ready:
-        said.append(f"it is not ready yet: {_question(ready)}, and {_on_timeout(ready, late=status.late)}")
+        then = "" if ready.uptime is not None else f"; {_on_timeout(ready, late=status.late)}"
+        said.append(f"it is not ready yet: {status.unready or unready(ready)}{then}")
     if status.attempts:
         said.append(f"it has not been up long enough to forget: {status.attempts}")
     return said, ""
@@ -304,6 +305,12 @@ def _pid(status: VmStatus) -> str:
 
 def _last_hint(case: Case) -> str:
     return case.status.last_exit.hint if case.status.last_exit is not None else ""
+
+
+def unready(ready: Ready, why: str = "") -> str:
+    """What a guest that is not ready yet lacks; `why`: what its probe was answered."""
+    asked = _question(ready)
+    return f"{asked} ({why})" if why else asked
 
 
 def _question(ready: Ready) -> str:

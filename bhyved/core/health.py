@@ -27,9 +27,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     ill: bool = False  # which has been told
 
 
-def after_round(spec: Health, course: Course, answers: Mapping[str, bool]) -> tuple[Course, Turn]:
-    """`answers`: probe → whether it succeeded."""
-    if any(answers.values()) or not answers:
+def after_round(spec: Health, course: Course, answers: Mapping[str, str]) -> tuple[Course, Turn]:
+    """`answers`: probe → '', which is good, or why it failed."""
+    if not all(answers.values()) or not answers:
         return Course(), Turn.WELL if course.ill else Turn.NOTHING
     failed = course.failed + 1
     if failed < spec.failures or (course.ill and spec.action == "event"):
@@ -38,8 +38,8 @@ def after_round(spec: Health, course: Course, answers: Mapping[str, bool]) -> tu
     return Course(failed=0 if spec.action != "event" else failed, ill=True), Turn.ILL
 
 
-def sentence(spec: Health, answers: Mapping[str, bool]) -> str:
+def sentence(spec: Health, answers: Mapping[str, str]) -> str:
     """Why it is taken as ill."""
-    probes = ", ".join(sorted(answers))
+    probes = ", ".join(f"{probe} ({why})" for probe, why in sorted(answers.items()))
     times = "once" if spec.failures == 1 else f"{spec.failures} times in a row, {spec.period} apart"
     return f"{probes} failed {times}"

@@ -120,6 +120,7 @@ class Health(Table, frozen=True, kw_only=True):
     ping: Text | None = None
     command: Command | None = None
     agent: bool = False
+    vcpus: bool = False
     period: Duration = Duration(30)
     failures: Annotated[int, Meta(ge=1, le=100)] = 3
     grace: Duration = Duration(60)
@@ -127,9 +128,9 @@ class Health(Table, frozen=True, kw_only=True):
 
     def rules(self) -> Iterator[Rule]:
         probes = [key for key in ("console", "tcp", "ping", "command") if getattr(self, key) is not None]
-        probes += ["agent"] if self.agent else []
+        probes += [key for key in ("agent", "vcpus") if getattr(self, key)]
         if not probes:
-            yield "", "must have at least one of console, tcp, ping, command and agent"
+            yield "", "must have at least one of console, tcp, ping, command, agent and vcpus"
         elif len(probes) < 2 and self.action != "event":
             yield "action", f"{self.action!r} needs two probes at least: one alone may be what is broken"
         if self.period < 1:
@@ -227,8 +228,8 @@ class VmSpec(Table, frozen=True, kw_only=True):
     sound: Sound | None = None
     random: Random = Random()
     input: tuple[Input, ...] = ()
-    restart: Restart = Restart()
     cloud_init: CloudInit | None = None
+    restart: Restart = Restart()
     stop: Stop = Stop()
     order: Order = Order()
     health: Health | None = None
@@ -244,10 +245,10 @@ class VmSpec(Table, frozen=True, kw_only=True):
             yield "wired", "must be true with [[passthru]]: bhyve refuses it otherwise, and exits 4"
         if self.cpus.numa and sum(domain.size for domain in self.cpus.numa) != self.memory:
             yield "cpus.numa", f"the sizes of the domains must add up to memory, which is {self.memory}"
-
         cards = len(self.network)
         if self.cloud_init is not None and len(self.cloud_init.network) > cards:
             yield f"cloud-init.network[{cards}]", f"there is no card for it: the guest has {cards} [[network]]"
+
 
 class Paths(Table, frozen=True, kw_only=True):
     """`[paths]`: only the lab and the tests change them."""

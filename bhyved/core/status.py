@@ -186,6 +186,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ready: bool = False
     late: bool = False  # up, and its time to become ready is over
+    unready: str = ""  # why it is up, and not ready yet
     adopted: bool = False
     restarts: Restarts = Restarts()
     exits: dict[ExitKind, int] = {}
@@ -246,6 +247,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     serials: tuple[str, ...]
     suspended: Suspension | None
     waiting_for: str
+    unready: str
     ill: str
     orphaned: bool
 
@@ -279,6 +281,7 @@ def row(status: VmStatus, now: float) -> Row:
         serials=status.serials,
         suspended=status.suspended,
         waiting_for=status.waiting_for,
+        unready=status.unready,
         ill=status.ill,
         orphaned=status.orphaned,
     )

@@ -8,6 +8,8 @@ import msgspec
 _VCPU = re.compile(r"vcpu ?([0-9]+) stats:?")
 _COUNTER = re.compile(r"(\S.*?)\s*\t\s*([0-9]+)\s*")
 
+_EXITS = "total number of vm exits"  # vmm_stat.c, on amd64 and arm64
+
 #: Counters that are bytes of memory, not counts of something that happened.
 _BYTES = frozenset({"Resident memory", "Wired memory"})
 
@@ -43,6 +45,12 @@ class Vcpus(msgspec.Struct, frozen=True):
 
     counts: Mapping[tuple[str, str], int] = {}
     memory_bytes: Mapping[str, int] = {}
+
+    @property
+    def exits(self) -> int | None:
+        """How often all of them have left the guest for the host: also one that spins or sleeps does so many times a second."""
+        found = [count for (_, what), count in self.counts.items() if what == _EXITS]
+        return sum(found) if found else None
 
 
 class Usage(msgspec.Struct, frozen=True):

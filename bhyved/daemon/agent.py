@@ -43,14 +43,14 @@ class Agent:
             async with stream:
                 yield Visit(stream)
 
-    async def answers(self, path: str) -> bool:
-        """Whether it answers `guest-ping`. What keeps others waiting for it is not counted against the guest."""
+    async def problem(self, path: str) -> str:
+        """Why it does not answer `guest-ping`, or ''. What keeps others waiting for it is not counted against the guest."""
         try:
             async with self.visit(path) as visit:
                 await visit.ask("guest-ping", ASK_S)
-        except AgentError:
-            return False
-        return True
+        except AgentError as error:
+            return str(error)
+        return ""
 
 
 class Visit:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from bhyved.core import lifecycle, tally
+from bhyved.core import explain, lifecycle, tally
 from bhyved.core.lifecycle import Answer
 from bhyved.core.status import Phase
 from bhyved.daemon.deeds import Deeds, Start
@@ -26,7 +26,7 @@ class Fitness:
     ) -> None:
         self._of, self._turns, self._deeds = standing, turns, deeds
         self._submit, self._start = submit, start
-        self._health = HealthWatch(standing.name, standing.around.consoles, ill=self._fell_ill, well=self._got_well)
+        self._health = HealthWatch(standing.name, standing.around.consoles, standing.machine, ill=self._fell_ill, well=self._got_well)
 
     def came_up(self) -> None:
         """The guest of the present run is up."""
@@ -72,21 +72,29 @@ class Fitness:
         assert ready is not None
         since = run.console_since
         uptime_s = run.uptime_s(of.around.host.monotonic(), None)
-        in_time = await self._questions(run).ready(ready, since, uptime_s)
+
+        def no(why: str) -> None:
+            unready = explain.unready(ready, why)
+            if of.run is run and run.unready != unready:
+                run.unready = unready
+                of.publish()
+
+        no("")
+        in_time = await self._questions(run).ready(ready, since, uptime_s, no)
         if of.run is not run:
             return
         if in_time:
+            of.set_up(run)
+            of.keep()
             self._ready(run)
         elif ready.on_timeout == "continue":
-            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that wait for it go on")
+            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}: {run.unready}; guests that wait for it go on")
             self._ready(run)
         else:
             run.late = True
             of.publish()
             self._turns.stir()
-            of.set_up(run)
-            of.keep()
-            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}; guests that require it keep waiting")
+            of.chronicle.tell("ready-timeout", f"not ready within {ready.timeout}: {run.unready}; guests that require it keep waiting")
 
     def _ready(self, run: Run) -> None:
         if run.ready:

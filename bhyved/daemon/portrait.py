@@ -53,6 +53,7 @@ def portray(sitting: Sitting) -> VmStatus:
         started_at=None if run is None else run.started_at,
         ready=run is not None and run.ready and life.phase is Phase.UP,
         late=run is not None and run.late and not run.ready and life.phase is Phase.UP,
+        unready="" if run is None or run.ready or life.phase is not Phase.UP else run.unready,
         adopted=run is not None and run.adopted,
         restarts=record.restarts,
         exits=record.exits,

@@ -62,6 +62,9 @@ class Machine(Protocol):
     async def inject_nmi(self) -> None:
         """A non-maskable interrupt by bhyvectl. Raises HostError."""
 
+    async def vm_exits(self) -> int:
+        """How often the guest's processors have left it for the host so far. Raises HostError."""
+
     async def check_suspend(self) -> tuple[str, ...]:
         """What may go wrong when the present run is suspended, a sentence each. Raises HostError where it cannot be."""
 

@@ -1,8 +1,10 @@
 """When a guest counts as ready: one question of `[order] ready`, asked until it is answered or its time is up.
 
 The console is waited for. The others are polled, since no system tells when a port opens or a command would succeed: at PERIOD_S.
+A question is answered by '', which is yes, or by why not, in words.
 """
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 
@@ -19,7 +21,7 @@ PERIOD_S = 1.0  # between two questions to a guest that is not ready yet
 ASK_S = 5.0  # for one answer
 
 
-Question = Callable[[], Awaitable[bool]]
+Question = Callable[[], Awaitable[str]]
 
 
 class Questions:
@@ -29,17 +31,20 @@ class Questions:
         self._name, self._consoles, self._commands, self._run_as = name, consoles, commands, run_as
         self._agent, self._agent_path = agent, agent_path
 
-    async def ready(self, ready: Ready, since: int, uptime_s: float) -> bool:
-        """Whether the guest became ready in time. `since`: the console's offset where its run began; `uptime_s`: how long it runs."""
+    async def ready(self, ready: Ready, since: int, uptime_s: float, no: Callable[[str], None]) -> bool:
+        """Whether the guest became ready in time. `since`: the console's offset where its run began; `uptime_s`: how long it runs.
+
+        `no` is told why, each time it is not ready.
+        """
         if ready.uptime is not None:
             await trio.sleep(max(0.0, float(ready.uptime) - uptime_s))
             return True
         with trio.move_on_after(float(ready.timeout)):
-            await self._wait(ready, since)
+            await self._wait(ready, since, no)
             return True
         return False
 
-    async def _wait(self, ready: Ready, since: int) -> None:
+    async def _wait(self, ready: Ready, since: int, no: Callable[[str], None]) -> None:
         if ready.console is not None:
             hubs = self._consoles.hubs(self._name)
             if not hubs:
@@ -47,10 +52,12 @@ class Questions:
             await hubs[0].wait_for(re.compile(ready.console.encode()), since)
             return
         (question,) = self._questions(ready).values()
-        await _poll(question)
+        while why := await question():
+            no(why)
+            await trio.sleep(PERIOD_S)
 
-    async def round(self, health: Health) -> dict[str, bool]:
-        """Every probe but the console's, one after the other: which of them has succeeded."""
+    async def round(self, health: Health) -> dict[str, str]:
+        """The answers to every probe but the console's, asked one after the other."""
         return {probe: await question() for probe, question in self._questions(health).items()}
 
     def _questions(self, table: Ready | Health) -> dict[str, Question]:
@@ -60,33 +67,38 @@ class Questions:
             found["tcp"] = lambda: _connects(address, port)
         if table.ping is not None:
             ping = ("ping", "-n", "-c", "1", "-t", str(int(ASK_S)), str(table.ping))  # ping(8): -t is the time limit in seconds
-            found["ping"] = lambda: self._succeeds(ping)
+            found["ping"] = lambda: self._succeeds(ping, "no answer")
         if table.command is not None:
             argv = tuple(map(str, table.command))
             found["command"] = lambda: self._succeeds(argv)
         if table.agent:
-            found["agent"] = lambda: self._agent.answers(self._agent_path)
+            found["agent"] = lambda: self._agent.problem(self._agent_path)
         return found
 
-    async def _succeeds(self, argv: tuple[str, ...]) -> bool:
+    async def _succeeds(self, argv: tuple[str, ...], why_not: str = "") -> str:
         try:
             ran = await self._commands.run(argv, limit_s=ASK_S, env={"BHYVED_VM": self._name}, run_as=self._run_as)
-        except HostError:
-            return False
-        return ran.status == 0
+        except HostError as error:
+            return str(error)
+        if ran.status == 0 or why_not:
+            return "" if ran.status == 0 else why_not
+        ended = f"it did not end within {ASK_S:g} s" if ran.status is None else f"it ended with status {ran.status}"
+        return f"{ended}: {ran.text}" if ran.text else ended
 
 
-async def _poll(question: Question) -> None:
-    while not await question():  # noqa: ASYNC110 - nobody here could set an event
-        await trio.sleep(PERIOD_S)
-
-
-async def _connects(address: str, port: int) -> bool:
+async def _connects(address: str, port: int) -> str:
     with trio.move_on_after(ASK_S):
         try:
             stream = await trio.open_tcp_stream(address, port)
-        except OSError:
-            return False
+        except OSError as error:
+            return _cause(error)
         await trio.aclose_forcefully(stream)
-        return True
-    return False
+        return ""
+    return f"no answer within {ASK_S:g} s"
+
+
+def _cause(error: OSError) -> str:
+    """trio's words are those of addresses, which we know; why is behind them."""
+    causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
+    found = next((cause for cause in (*causes, error) if isinstance(cause, OSError) and cause.errno), None)
+    return str(error) if found is None or found.errno is None else os.strerror(found.errno).lower()

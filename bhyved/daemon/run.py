@@ -39,6 +39,7 @@ class Run:
     seed: str = ""  # the fingerprint of the cloud-init seed that is attached
     ready: bool = False
     late: bool = False
+    unready: str = ""  # why it is not ready yet
     stop_began: float | None = None
     console_since: int = 0  # offset of the first console where the run began
 
@@ -73,8 +74,8 @@ def adopted(found: Found, spec: VmSpec, now: float, now_at: datetime) -> Run:
         taps=found.taps,
         vnc=found.vnc,
         resumes=found.resumes,
-    )
         seed=found.seed,
+    )
 
 
 def last_exit(end: Exit, outcome: Outcome, now_at: datetime) -> LastExit:

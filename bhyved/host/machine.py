@@ -33,6 +33,7 @@ from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.statefiles import StateFiles
 from bhyved.host.suspending import SUSPEND_ENDS, Suspending
 from bhyved.host.swtpm import Swtpm
+from bhyved.host.usage import vcpus
 
 _PS_PAUSE_S = 5.0  # until the process table is asked again, when it could not be
 _HELD_S = 2.0  # for a process that is just ending; one in the kernel's hands takes longer
@@ -94,8 +95,8 @@ class GuestMachine:
             vnc=ledger.vnc,
             install=ledger.install,
             resumes=bool(ledger.resume),
-            suspending=bool(ledger.suspending) and stage is Stage.RUNNING,
             seed=ledger.seed,
+            suspending=bool(ledger.suspending) and stage is Stage.RUNNING,
         )
 
     def _stage_found(self, *, is_held: bool, may_live: bool) -> Stage:
@@ -310,6 +311,13 @@ class GuestMachine:
         """See `daemon.ports.Machine.inject_nmi`."""
         with self._at_work() as alive:
             await self._site.vmm.inject_nmi(self._name, pass_fd=alive)
+
+    async def vm_exits(self) -> int:
+        """See `daemon.ports.Machine.vm_exits`."""
+        exits = (await vcpus(self._name, self._site.tools)).exits
+        if exits is None:
+            raise HostError("bhyvectl does not say whether its processors run")
+        return exits
 
     # --- afterwards ----------------------------------------------------------------------------------------------------------
 

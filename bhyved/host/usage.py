@@ -51,8 +51,13 @@ class HostUsage:
 
     async def vcpus(self, name: str) -> Vcpus:
         """The counters of a running guest. Raises HostError."""
-        result = await run_tool(self._tools, ["bhyvectl", f"--vm={name}", "--get-stats"], limit_s=STATS_LIMIT_S, keep=STATS_BYTES)
-        return parse_stats(result.text)
+        return await vcpus(name, self._tools)
+
+
+async def vcpus(name: str, tools: Tools) -> Vcpus:
+    """The counters of a running guest. Raises HostError."""
+    result = await run_tool(tools, ["bhyvectl", f"--vm={name}", "--get-stats"], limit_s=STATS_LIMIT_S, keep=STATS_BYTES)
+    return parse_stats(result.text)
 
 
 def _traffic(taps: set[str]) -> dict[str, Traffic]:

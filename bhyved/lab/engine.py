@@ -17,6 +17,8 @@ class Engine:
 
     #: The guest reads its serial ports. While it does not, what is typed stays in the line.
     listens = True
+    #: Its CPUs run no more, though nothing has ended.
+    frozen = False
 
     def start(self) -> None:
         """Power on. Raises Refusal."""

@@ -40,6 +40,8 @@ class State:
         self.memory_bytes: int = said.get("memory_bytes", 0)  # 0: it has none yet
         self.active_cpus: int = said.get("active_cpus", 0)
         self.topology: list[int] = said.get("topology", [1, 1, 1, 1])  # CPUs, sockets, cores, threads
+        self.active_since: float = said.get("active_since", 0.0)  # monotonic
+        self.frozen_at: float = said.get("frozen_at", 0.0)  # when its CPUs ceased to run without having ended; 0: they have not
         self.suspend: str = said.get("suspend", "")  # how it has ended, or is to
         self.loaded: bool = said.get("loaded", False)  # a loader has put a kernel into its memory
         self.payload: dict[str, str] = said.get("payload", {})  # which kernel, if the lab knows
@@ -108,7 +110,7 @@ class Node:
         """This process runs the VM. Raises OSError EBUSY when they are active: only re-initialising changes that (contract 8.10)."""
         if self.state().active_cpus:
             raise OSError(errno.EBUSY, "active")
-        self.update(active_cpus=topology[0], topology=topology, pid=os.getpid())
+        self.update(active_cpus=topology[0], topology=topology, pid=os.getpid(), active_since=time.monotonic(), frozen_at=0.0)
 
     def state(self) -> State:
         """What the kernel knows. Raises OSError ENXIO when this VM, or this one of the name, is gone."""

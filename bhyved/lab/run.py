@@ -9,6 +9,7 @@ import errno
 import os
 import select
 import signal
+import time
 
 from bhyved.lab.engine import POWEROFF, REBOOT, SUSPENDED
 
@@ -35,6 +36,7 @@ class Run:
         self._board = board
         self._node = node
         self._outlives_node = outlives_node
+        self._told_frozen = False
         self._inherited = signal.getsignal(signal.SIGTERM)
         self._bell, bell = os.pipe()
         for fd in (self._bell, bell):
@@ -52,6 +54,9 @@ class Run:
             outcome = self._engine.step()
             if outcome is not None:
                 return outcome
+            if self._engine.frozen and not self._told_frozen:
+                self._told_frozen = True
+                self._node.update(frozen_at=time.monotonic())
             forced = self._attend(self._ready())
         return forced
 
@@ -105,7 +110,7 @@ class Run:
             if error.errno != errno.ENXIO or self._outlives_node:
                 return None
             raise Destroyed from None
-        return _FORCED.get(how)
+        return None if self._engine.frozen else _FORCED.get(how)  # that takes CPUs that run (contract 1.9)
 
 
 class Killed(Exception):  # noqa: N818 - what happens to the process

@@ -15,6 +15,7 @@
     exit N  signal N     the end of bhyve itself
     flood 4MiB           lines of text, as fast as the other side reads; if it does not read, they are lost
     spin                 one CPU at 100 %, the rest of the guest dead: no console, no button
+    freeze               its CPUs run no more, as under a debugger: no console, no button, no reset
 
 Pure. After the last step the guest waits.
 """
@@ -25,7 +26,7 @@ _UNITS_S = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
 _SIZES = {"": 1, "B": 1, "K": 1 << 10, "KIB": 1 << 10, "M": 1 << 20, "MIB": 1 << 20, "G": 1 << 30, "GIB": 1 << 30}
 _ESCAPES = {"n": "\r\n", "r": "\r", "t": "\t", "e": "\x1b", "\\": "\\", ";": ";"}
 _BUTTONS = ("on", "off", "ignore", "reboot", "slow", "press")
-_BARE = ("wait", "reboot", "poweroff", "halt", "triple-fault", "spin")
+_BARE = ("wait", "reboot", "poweroff", "halt", "triple-fault", "spin", "freeze")
 
 
 class ScriptError(ValueError):

@@ -53,6 +53,8 @@ class Sim(Engine):
         return tuple(fd for channel in self._channels for fd in channel.fds())
 
     def wait_s(self) -> float | None:
+        if self.frozen:
+            return None
         if self._spins or self._outcome is not None:
             return 0
         until = min(self._wakes_at, self._off_at, self._gives_up_at if self._unsent else _FOREVER)
@@ -71,7 +73,14 @@ class Sim(Engine):
         if now >= self._off_at:
             self._outcome = POWEROFF
         self._pour(now)
-        while self._outcome is None and not self._spins and not self._flood_bytes and not self._unsent and now >= self._wakes_at:
+        while (
+            self._outcome is None
+            and not self._spins
+            and not self.frozen
+            and not self._flood_bytes
+            and not self._unsent
+            and now >= self._wakes_at
+        ):
             self._take(next(self._steps, Step("wait")), now)
         return self._outcome
 
@@ -82,7 +91,7 @@ class Sim(Engine):
         return self._has_button and self._button != "off"
 
     def press(self) -> None:
-        if self._spins or self._off_at != _FOREVER:
+        if self._spins or self.frozen or self._off_at != _FOREVER:
             return
         self._presses += 1
         if self._button == "reboot":
@@ -108,7 +117,7 @@ class Sim(Engine):
                 self._write(bytes([byte]))
 
     def _take(self, step: Step, now: float) -> None:
-        self.listens = step.verb not in ("boot", "spin")
+        self.listens = step.verb not in ("boot", "spin", "freeze")
         if step.verb in _ENDS:
             self._outcome = _ENDS[step.verb]
         elif step.verb in ("boot", "sleep"):
@@ -125,6 +134,8 @@ class Sim(Engine):
             self._flood_bytes = int(step.number)
         elif step.verb == "spin":
             self._spins = True
+        elif step.verb == "freeze":
+            self.frozen = True
         else:
             self._outcome = int(step.number) if step.verb == "exit" else -int(step.number)
 

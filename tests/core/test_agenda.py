@@ -53,6 +53,27 @@ def test_a_boot_says_who_waits_for_memory():
     assert not plan.fits
 
 
+@pytest.mark.parametrize(
+    ("ready", "after", "requires"),
+    [
+        (Ready(uptime=Duration(20)), "when it has been up for 20s", "when it has been up for 20s"),
+        (Ready(agent=True, timeout=Duration(30)), "when it is ready or after 30s", "when it is ready or after 30s"),
+        (
+            Ready(agent=True, timeout=Duration(30), on_timeout="fail"),
+            "when it is ready or after 30s",
+            "when it is ready, however long that takes (it should within 30s)",
+        ),
+    ],
+)
+def test_a_boot_says_how_long_guests_wait_for_others(ready: Ready, after: str, requires: str) -> None:
+    """Merely to come after a guest is another thing than to require it."""
+    specs = among(
+        guest("db1", order=Order(ready=ready)), guest("a", order=Order(after=("db1",))), guest("b", order=Order(requires=("db1",)))
+    )
+
+    assert [step.text for step in agenda.boot(specs, PACE).steps] == ["db1", f"a after db1, {after}", f"b after db1, {requires}"]
+
+
 def test_nothing_to_boot():
     """A host without autostart says so."""
     assert agenda.boot(among(guest("a", autostart=False)), PACE).text == "no guest has autostart\n"

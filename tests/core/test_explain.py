@@ -7,7 +7,7 @@ import pytest
 
 from bhyved.core.devices import Graphics
 from bhyved.core.exits import ExitKind
-from bhyved.core.explain import Case, explain, history_line, span
+from bhyved.core.explain import Case, explain, history_line, span, unready
 from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
@@ -201,7 +201,7 @@ def test_up_says_what_readiness_waits_for(ready, words):
 
     assert sentences == [
         "web1 has been up for 2h1m (pid 77): asked for by alice",
-        f"it is not ready yet: {words}, and it counts as ready after 2m all the same",
+        f"it is not ready yet: {words}{'' if ready.uptime is not None else '; it counts as ready after 2m all the same'}",
     ]
     assert len(why(status("up", ready=True), spec)[0]) == 1
 
@@ -211,8 +211,17 @@ def test_up_says_who_waits_for_a_guest_that_fails_to_become_ready():
     spec = VmSpec(name="web1", order=Order(ready=Ready(agent=True, on_timeout="fail")))
     before, late = (why(status("up", late=late), spec)[0][1] for late in (False, True))
 
-    assert before == "it is not ready yet: its agent does not answer, and after 2m only guests that require it still wait for it"
+    assert before == "it is not ready yet: its agent does not answer; after 2m only guests that require it still wait for it"
     assert "its 2m are over: guests that require it keep waiting, those that only come after it do not" in late
+
+
+def test_up_says_what_the_readiness_probe_was_answered():
+    """The last answer, where there has been one."""
+    spec = VmSpec(name="web1", order=Order(ready=Ready(tcp="192.0.2.1:80")))
+    text = unready(Ready(tcp="192.0.2.1:80"), "connection refused")
+
+    assert text == "nothing answers at 192.0.2.1:80 (connection refused)"
+    assert why(status("up", unready=text), spec)[0][1].startswith(f"it is not ready yet: {text}; it counts as ready")
 
 
 def test_up_after_crashes_says_so():

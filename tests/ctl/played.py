@@ -185,6 +185,7 @@ def row(name: str, **changes: Any) -> Params:
         "serials": ["com1"],
         "suspended": None,
         "waiting_for": "",
+        "unready": "",
         "ill": "",
         "orphaned": False,
         **changes,

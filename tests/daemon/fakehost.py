@@ -44,6 +44,8 @@ class FakeMachine:
     suspension: Suspension | None = None
     cannot_suspend: str = ""
     suspends: int = 0  # under way
+    frozen_at: float | None = None  # when its processors ceased to run
+    exits_fail: str = ""
     find_fails: list[HostError | None] = field(default_factory=list)
     prepare_fails: list[HostError | None] = field(default_factory=list)
     spawn_fails: list[HostError | None] = field(default_factory=list)
@@ -174,6 +176,12 @@ class FakeMachine:
     async def inject_nmi(self) -> None:
         self._say("nmi")
         await trio.lowlevel.checkpoint()
+
+    async def vm_exits(self) -> int:
+        await trio.lowlevel.checkpoint()
+        if self.exits_fail:
+            raise HostError(self.exits_fail)
+        return int((self.host.monotonic() if self.frozen_at is None else self.frozen_at) * 100)
 
     async def kill(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -235,10 +235,10 @@ async def test_probes_wait_their_turn(tmp_path: Path, nursery: trio.Nursery) -> 
     played, visitor = PlayedAgent(), agent.Agent()
     await nursery.start(played.serve, tmp_path / "ga.sock")
     path = str(tmp_path / "ga.sock")
-    answers: list[bool] = []
+    answers: list[str] = []
 
     async def probe() -> None:
-        answers.append(await visitor.answers(path))
+        answers.append(await visitor.problem(path))
 
     async with visitor.visit(path) as visit:
         await visit.sync()
@@ -247,5 +247,5 @@ async def test_probes_wait_their_turn(tmp_path: Path, nursery: trio.Nursery) -> 
         assert answers == []
     await until(lambda: answers)
 
-    assert answers == [True]
+    assert answers == [""]
     assert played.turned_away == 0

@@ -53,8 +53,8 @@ async def test_an_ill_guest_is_told_of(autojump_clock: trio.abc.Clock) -> None:
         await it.phase(Phase.UP)
         it.host.command_status = 1
         await trio.sleep(300)
-        assert told(it, "ill") == ["command, ping failed 3 times in a row, 10s apart"]
-        assert it.status().ill == "command, ping failed 3 times in a row, 10s apart"
+        assert told(it, "ill") == ["command (it ended with status 1), ping (no answer) failed 3 times in a row, 10s apart"]
+        assert it.status().ill == "command (it ended with status 1), ping (no answer) failed 3 times in a row, 10s apart"
         it.host.command_status = 0
         await trio.sleep(20)
 
@@ -73,7 +73,7 @@ async def test_a_reset_counts_as_a_crash(autojump_clock: trio.abc.Clock) -> None
         assert it.machine().did.count("force reset") == 3
         assert it.machine().did.count("spawn") == 3
         assert (status.restarts.crash, status.restarts.reboot) == (2, 0)
-        assert "reset by its health probes: command, ping failed 3 times in a row" in status.reason
+        assert "reset by its health probes: command (it ended with status 1), ping (no answer) failed 3 times in a row" in status.reason
 
 
 async def test_a_reset_that_does_nothing_is_a_kill(autojump_clock: trio.abc.Clock) -> None:
@@ -115,6 +115,24 @@ async def test_nobody_asks_a_guest_that_is_stopped_or_restarted(autojump_clock: 
         await trio.sleep(65)
 
         assert len(it.host.ran) == asked
+
+
+async def test_processors_that_run_no_more(autojump_clock: trio.abc.Clock) -> None:
+    """A debugger, or a halt for ever: nothing has ended, and no processor has left the guest since the last look."""
+    async with lab(guest(autostart=True, health=health(ping=None, command=None, vcpus=True))) as it:
+        await it.phase(Phase.UP)
+        await trio.sleep(200)
+        assert told(it, "ill") == []
+        it.machine().frozen_at = it.host.monotonic()
+        await trio.sleep(45)
+        assert told(it, "ill") == ["vcpus (no processor of the guest has run since the last look) failed 3 times in a row, 10s apart"]
+        it.machine().frozen_at = None
+        await trio.sleep(15)
+        assert it.status().ill == ""
+        it.machine().exits_fail = "`bhyvectl` could not be run: no such file or directory"
+        await trio.sleep(45)
+
+        assert "vcpus (`bhyvectl` could not be run: no such file or directory) failed" in it.status().ill
 
 
 async def test_a_reload_changes_the_watch(autojump_clock: trio.abc.Clock) -> None:
