@@ -288,7 +288,7 @@ class VmDriver:
 
     def _step(self, event: lifecycle.Event) -> Answer:
         life, now = self._life, self._around.host.monotonic()
-        was, desired, hold, verdict = life.phase, life.desired, life.hold, life.verdict
+        was, desired, hold, verdict, deadline = life.phase, life.desired, life.hold, life.verdict, life.deadline
         answer, actions = life.step(event, now)
         if life.verdict is not verdict and life.verdict is not None:
             self._standing.record = tally.decided(self._standing.record, life.verdict)
@@ -296,7 +296,8 @@ class VmDriver:
             self._moved(event, was, hold, now)
         for action in actions:
             self._deeds.perform(action)
-        self._stirred.set()
+        if (deadline, hold) != (life.deadline, life.hold):
+            self._stirred.set()  # what `_until_deadline` sleeps until
         return answer
 
     def _moved(self, event: lifecycle.Event, was: Phase, hold: Hold | None, now: float) -> None:

@@ -6,7 +6,7 @@ bhyve would say less and later: a disk that it may not write it opens read-only 
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bhyved.core.seed import Contents
 from bhyved.core.spec import VmSpec
 from bhyved.host import seedfiles
 from bhyved.host.durable import read_plain, replace, why
-from bhyved.host.ledger import DiskUse, Ledger
+from bhyved.host.ledger import DiskUse
 
 _LOCAL = "/usr/local/"
 _PASSWORD_CHARS = 8  # all that VNC's DES takes (contract 3.5)
@@ -92,13 +92,14 @@ def _readable(what: str, path: str) -> os.stat_result:
     return found
 
 
-def check_free(disks: Iterable[DiskUse], others: Iterable[tuple[str, Ledger]]) -> None:
-    """No other run may have one of `disks` when either of them writes, unless both say shared. Raises HostError, naming it."""
-    wanted = {use.key: use for use in disks}
-    for name, ledger in others:
-        for theirs in ledger.disks:
-            ours = wanted.get(theirs.key)
-            if ours is None or (ours.shared and theirs.shared) or not (ours.writes or theirs.writes):
+def check_free(disks: Iterable[DiskUse], users: Callable[[str], Iterable[tuple[str, DiskUse]]]) -> None:
+    """No other run may have one of `disks` when either of them writes, unless both say shared. Raises HostError, naming it.
+
+    `users`: the other runs that have a disk, by its key, and how.
+    """
+    for ours in disks:
+        for name, theirs in users(ours.key):
+            if (ours.shared and theirs.shared) or not (ours.writes or theirs.writes):
                 continue
             also = "" if ours.path == theirs.path else f", as {theirs.path}"
             raise HostError(f"disk {ours.path} is in use by {name}{also}; they can run together only if both say shared = true")

@@ -26,8 +26,8 @@ class Cards(msgspec.Struct, frozen=True, kw_only=True):
     leftover: tuple[Tap, ...]  # of the run before
 
 
-def plan(spec: VmSpec, before: Mapping[str, Tap], taps: Taps, taken: Collection[str]) -> Cards:
-    """What the run shall have. `before`: the taps of the run before it; `taken`: those of other guests. Nothing is made."""
+def plan(spec: VmSpec, before: Mapping[str, Tap], taps: Taps, taken: Callable[[], set[str]]) -> Cards:
+    """What the run shall have. `before`: the taps of the run before it; `taken`: those of other guests at this moment. Nothing is made."""
     wanted = {
         identity: Tap(name="", description=f"bhyved {spec.name}/{number}", bridge=card.bridge or "", mtu=card.mtu or 0)
         for number, (identity, card) in enumerate(zip(network_identities(spec), spec.network, strict=True))
@@ -39,8 +39,7 @@ def plan(spec: VmSpec, before: Mapping[str, Tap], taps: Taps, taken: Collection[
         if (old := before.get(identity)) is not None and msgspec.structs.replace(tap, name=old.name) == old
     }
     new = wanted.keys() - kept.keys()
-    used = {*taken, *(tap.name for tap in before.values())}
-    names = iter(taps.choose(len(new), used) if new else ())
+    names = iter(taps.choose(len(new), {*taken(), *(tap.name for tap in before.values())}) if new else ())
     named = {identity: kept.get(identity) or msgspec.structs.replace(tap, name=next(names)) for identity, tap in wanted.items()}
     return Cards(wanted=named, kept=frozenset(kept), leftover=tuple(tap for identity, tap in before.items() if identity not in kept))
 

@@ -17,6 +17,7 @@ import tomli_w
 from bhyved.core.errors import HostError
 from bhyved.core.spec import VmSpec
 from bhyved.core.units import dec_hook, enc_hook
+from bhyved.host.claims import Claims
 from bhyved.host.durable import read_plain, remove, why, write_whole
 
 VERSION = 1
@@ -92,6 +93,7 @@ class Ledgers:
         self._directory = directory
         self._ledgers: dict[str, Ledger] = {}
         self._problems: dict[str, HostError] = {}
+        self.taps, self.macs, self.vncs, self._disks = Claims(), Claims(), Claims(), Claims()
         for name in _names(directory):
             self._read(name)
 
@@ -115,7 +117,7 @@ class Ledgers:
             self._problems[name] = HostError(f"{path} cannot be read: {error}")
         else:
             if ledger.boot == self.boot:
-                self._ledgers[name] = ledger
+                self._know(name, ledger)
 
     def path(self, name: str) -> str:
         return f"{self._directory}/{name}/{FILE}"
@@ -132,9 +134,19 @@ class Ledgers:
         """Why there is a ledger and no reading it; `fatal` where it may not be written over either."""
         return self._problems.get(name)
 
-    def others(self, name: str) -> Iterator[tuple[str, Ledger]]:
-        """Those of all other guests."""
-        return ((other, ledger) for other, ledger in self._ledgers.items() if other != name)
+    def disk_users(self, key: str, but: str) -> Iterator[tuple[str, DiskUse]]:
+        """The other guests whose runs have a disk, and how."""
+        for name in self._disks.others(key, but):
+            yield from ((name, use) for use in self._ledgers[name].disks if use.key == key)
+
+    def _know(self, name: str, ledger: Ledger | None) -> None:
+        old = self._ledgers.get(name)
+        for claims, things in ((self.taps, _taps), (self.macs, _macs), (self.vncs, _vncs), (self._disks, _disks)):
+            claims.change(name, things(old) if old is not None else (), things(ledger) if ledger is not None else ())
+        if ledger is not None:
+            self._ledgers[name] = ledger
+        else:
+            self._ledgers.pop(name, None)
 
     def put(self, name: str, ledger: Ledger, *, atomically: bool = False) -> None:
         """Write it down; `atomically` while a run that it is of is under way. Raises HostError, and then the old one stands."""
@@ -156,14 +168,30 @@ class Ledgers:
             os.rename(f"{path}.new", path)
         except OSError as error:
             raise HostError(f"{path}: {why(error)}") from None
-        self._ledgers[name] = ledger
+        self._know(name, ledger)
         self._problems.pop(name, None)
 
     def drop(self, name: str) -> None:
         """The run is over and everything is given back."""
         remove(self.path(name))
-        self._ledgers.pop(name, None)
+        self._know(name, None)
         self._problems.pop(name, None)
+
+
+def _taps(ledger: Ledger) -> set[str]:
+    return {tap.name for tap in (*ledger.taps.values(), *ledger.leftover)}
+
+
+def _macs(ledger: Ledger) -> set[str]:
+    return set(ledger.macs)
+
+
+def _vncs(ledger: Ledger) -> set[str]:
+    return {ledger.vnc} if ledger.vnc else set()
+
+
+def _disks(ledger: Ledger) -> set[str]:
+    return {use.key for use in ledger.disks}
 
 
 def _names(directory: str) -> list[str]:

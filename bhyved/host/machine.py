@@ -54,6 +54,7 @@ class GuestMachine:
         self._swtpm = Swtpm(site.tools, site.processes, f"{site.db}/tpm/{name}", f"{self._directory}/tpm.sock")
         self._suspending = Suspending(site, name, self._states, self._log)
         self._loader: LoaderCall | None = None
+        self._ignores_term = True
         self._alive: int | None = None  # our copy of the FIFO's writing end, from `prepare` to the spawn
         self._watch: Watch | None = None
         self._saw_end = False  # the last run ended under our eyes: nobody else's bhyve can have come between
@@ -86,11 +87,13 @@ class GuestMachine:
         found = Found(run="", by="", stage=stage, spec=None, pid=self._process.pid, started=started, started_at=started_at)
         if ledger is None:
             return found
+        spec = ledger.started_spec()
+        self._ignores_term = spec is None or spec.stop.ignore_early_term
         return msgspec.structs.replace(
             found,
             run=ledger.run,
             by=ledger.by,
-            spec=ledger.started_spec(),
+            spec=spec,
             taps=tuple(tap.name for tap in ledger.taps.values()),
             vnc=ledger.vnc,
             install=ledger.install,
@@ -151,6 +154,7 @@ class GuestMachine:
             trace.remove()
         self._process.is_none()
         self._loader = None
+        self._ignores_term = order.spec.stop.ignore_early_term
         self._log.rotate()
         after_own, self._saw_end = self._saw_end and not order.first, False
         self._alive = self._liveness.open_writer()
@@ -194,10 +198,9 @@ class GuestMachine:
             raise
 
     def _spawn(self, stage: Stage, argv: Sequence[str], consoles: Sequence[int]) -> None:
-        ledger = self._ledger
-        if ledger is None:
+        if self._ledger is None:
             raise HostError(f"{self._name} was not prepared")
-        trace, spec = self._traces[stage], ledger.started_spec()
+        trace = self._traces[stage]
         alive, self._alive = self._alive, None
         with contextlib.ExitStack() as ours:
             if alive is None:  # the loader's stage had it
@@ -217,7 +220,7 @@ class GuestMachine:
                 log=log,
                 consoles=consoles,
                 env=self._site.tools.env(),
-                ignore_term=spec is None or spec.stop.ignore_early_term,
+                ignore_term=self._ignores_term,
             )
         self._process.begins(stage, trace, keeper=keeper)
 

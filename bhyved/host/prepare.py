@@ -141,17 +141,16 @@ class Preparation:
 
     def _claim(self, found: Backing, saved: SavedState | None) -> tuple[Assigned, cards.Cards]:
         spec, site = self._spec, self._site
-        others = tuple(site.ledgers.others(self._name))
-        backing.check_free(found.disks, others)
-        wanted = cards.plan(spec, self._before.taps if self._before else {}, site.taps, self._taken_taps())
+        ledgers, name = site.ledgers, self._name
+        backing.check_free(found.disks, lambda key: ledgers.disk_users(key, name))
+        wanted = cards.plan(spec, self._before.taps if self._before else {}, site.taps, self._taken_taps)
         endpoint = ""
         if spec.graphics is not None:
-            endpoint = vnc.choose(spec.graphics.listen, self._before.vnc if self._before else "", {ledger.vnc for _, ledger in others})
-        taken_macs = {mac for _, ledger in others for mac in ledger.macs}
-        directory = site.directory(self._name)
+            endpoint = vnc.choose(spec.graphics.listen, self._before.vnc if self._before else "", ledgers.vncs.taken(name))
+        directory = site.directory(name)
         assigned = Assigned(
             slots=slots.assign(spec, self._order.record.slots, site.target.arch),
-            macs=macs.assign(spec, self._order.record.macs, host_id=site.host_id, taken=taken_macs),
+            macs=macs.assign(spec, self._order.record.macs, host_id=site.host_id, taken=ledgers.macs.taken(name)),
             consoles={port.port: nmdm_path(self._name, port.port, site.dev) for port in spec.serial},
             sockets={console.name: f"{directory}/vtcon{number}.sock" for number, console in enumerate(spec.virtio_console)},
             firmware=found.firmware,
@@ -182,7 +181,7 @@ class Preparation:
         return "" if (is_set_up if saved is None else not saved.seed) else of
 
     def _taken_taps(self) -> set[str]:
-        return {tap.name for _, ledger in self._site.ledgers.others(self._name) for tap in (*ledger.taps.values(), *ledger.leftover)}
+        return self._site.ledgers.taps.things(self._name)
 
     def _first_ledger(self, assigned: Assigned, wanted: cards.Cards, found: Backing, *, resumes: bool) -> Ledger:
         order, before = self._order, self._before

@@ -1,7 +1,7 @@
 """Where a guest's VNC server listens: what its file says, or the first port that nobody has."""
 
 import socket
-from collections.abc import Collection
+from collections.abc import Container
 
 from bhyved.core.errors import HostError
 from bhyved.core.values import Listen, split_endpoint
@@ -10,7 +10,7 @@ FIRST_PORT = 5900
 _PORTS = 1000
 
 
-def choose(listen: Listen, before: str, taken: Collection[str]) -> str:
+def choose(listen: Listen, before: str, taken: Container[str]) -> str:
     """The endpoint. `before`: the one of the run before, kept if possible; `taken`: those of other guests. Raises HostError."""
     if listen.has_port:
         return str(listen)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,13 @@ LEDGERS = st.builds(
 
 def a_ledger(**more: object) -> Ledger:
     return Ledger(**{"version": VERSION, "run": "r1", "boot": "b", "by": "test", "began_at": NOON, **more})  # type: ignore[arg-type]
+
+
+def a_tap(name: str) -> Tap:
+    return Tap(name=name, description="bhyved web/0")
+
+
+DISK = DiskUse(path="/dev/zvol/zroot/web", key="dev:7")
 
 
 @pytest.fixture
@@ -145,6 +153,29 @@ def test_dropping(directory: Path) -> None:
     ledgers.drop("web")
 
     assert ledgers.names() == [] == Ledgers(str(directory), "b").names()
+
+
+def test_what_other_guests_have(directory: Path) -> None:
+    """Taps (those still to be destroyed too), addresses, endpoints and disks are found by what they are, as ledgers come, change and go."""
+    (directory / "db").mkdir()
+    ours = a_ledger(taps={"network:0": a_tap("tap1000")}, macs=("58:9c:fc:00:00:01",), vnc="127.0.0.1:5900", disks=(DISK,))
+    theirs = a_ledger(leftover=(a_tap("tap1001"),), disks=(msgspec.structs.replace(DISK, path="/other", writes=False),))
+    written = Ledgers(str(directory), "b")
+    written.put("web", a_ledger(taps={"network:0": a_tap("tap1007")}))
+    written.put("web", ours)
+    written.put("db", theirs)
+
+    for ledgers in (written, Ledgers(str(directory), "b")):
+        assert ledgers.taps.things("web") == {"tap1001"}
+        assert ledgers.taps.things("db") == {"tap1000"}
+        assert ledgers.taps.things("new") == {"tap1000", "tap1001"}
+        assert [mac in ledgers.macs.taken(guest) for guest in ("db", "web") for mac in ours.macs] == [True, False]
+        assert [ours.vnc in ledgers.vncs.taken(guest) for guest in ("db", "web")] == [True, False]
+        assert list(ledgers.disk_users(DISK.key, "web")) == [("db", theirs.disks[0])]
+        assert sorted(name for name, _ in ledgers.disk_users(DISK.key, "new")) == ["db", "web"]
+        ledgers.drop("db")
+        assert ledgers.taps.things("web") == set()
+        assert list(ledgers.disk_users(DISK.key, "web")) == []
 
 
 def test_no_directory(tmp_path: Path) -> None:
