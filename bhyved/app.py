@@ -66,6 +66,7 @@ SHUTDOWN_FILE = "shutdown"  # written by the rc script, in RUN
 URL_FILE = "metrics.url"
 SOCKET = "control.sock"
 SAVE_S = 5.0  # for the last records, at the end
+LEAVE_S = 10.0  # for hooks, when guests run on: whoever restarts the daemon wants the next one soon
 INSIST_S = 1.0  # a second INT sooner than this is the same finger
 
 
@@ -253,6 +254,8 @@ class _Daemon:
                     await self._reload()
                 case signal.SIGUSR1:
                     self._around.events.tell("leaving", reason="bhyved ends; its guests run on")
+                    with trio.move_on_after(LEAVE_S):
+                        await self._guests.hooks_done()
                     return LEFT
                 case _:
                     self._serving = False
@@ -266,23 +269,33 @@ class _Daemon:
             _log.error("reload refused", problem=sentence)
 
     async def _stop(self, number: int | None, signals: Signals) -> None:
-        """Stop every guest in order; a second INT skips the grace. Repeating TERM changes nothing."""
+        """Stop every guest in order, and let their hooks end; a second INT skips the grace. Repeating TERM changes nothing."""
         end, end_at = await self._host_end()
         by = f"bhyved --stop-all{end}" if number is None else f"{signal.Signals(number).name}{end}"
         stopping = self._guests.stop_all(by=by, end_at=end_at)
         began = trio.current_time()
+        hooks = trio.CancelScope()
+        are_down = False
 
         async def insist() -> None:
             async for again in signals:
                 if again == signal.SIGINT and trio.current_time() - began >= INSIST_S:
-                    _log.warning("grace skipped", signal="SIGINT")
-                    stopping.force()
+                    _log.warning("hooks are killed" if are_down else "grace skipped", signal="SIGINT")
+                    if are_down:
+                        hooks.cancel()
+                    else:
+                        stopping.force()
                 elif again == signal.SIGUSR1:
                     _log.warning("SIGUSR1 ignored", reason="guests are being stopped")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(insist)
             await stopping.done()
+            are_down = True
+            if end_at is not None:
+                hooks.deadline = trio.current_time() + max(0.0, end_at - time.monotonic())
+            with hooks:
+                await self._guests.hooks_done()
             nursery.cancel_scope.cancel()
         self._around.events.tell("stopped", by=by)
 

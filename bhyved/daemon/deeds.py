@@ -174,7 +174,7 @@ class Deeds:
         of = self._of
         run, first, self._presses = of.run, not self._presses, self._presses + 1
         if first:
-            await of.hook("pre-stop", of.status)
+            await of.hook("pre-stop")
             if of.run is not run:
                 return  # it has ended meanwhile, and another may run
         try:

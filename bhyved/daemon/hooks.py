@@ -5,7 +5,7 @@ nothing. What a failure means depends on the moment:
 
 - pre-start: the guest is not started; it is tried again as after any failed start.
 - pre-stop: nothing. The first press of the power button waits for it, the later ones do not.
-- all others: nothing. Nobody waits for them.
+- all others: nothing. Nobody waits for them but the end of the daemon, as long as it can.
 
 Each is an event, `hook` or `hook-failed`, and a line in the log with what it printed.
 """
@@ -52,18 +52,24 @@ class Hooks:
             )
         except HostError as error:
             problem = f"{which}: {error}"
+        except trio.Cancelled:
+            self._tell(f"{which} was killed: bhyved ended", "", moment, argv, began, status)
+            raise
         else:
             text = ran.text
             if ran.status is None:
                 problem = f"{which} did not end within {limit_s:g} s and was killed"
             elif ran.status != 0:
                 problem = f"{which} ended with status {ran.status}" + (f": {text}" if text else "")
+        self._tell(problem, text, moment, argv, began, status)
+        return problem
+
+    def _tell(self, problem: str, text: str, moment: str, argv: tuple[str, ...], began: float, status: VmStatus) -> None:
         took_s = round(trio.current_time() - began, 3)
         event, say = ("hook-failed", _log.warning) if problem else ("hook", _log.info)
         command = str(argv[0])
         say(event, vm=status.name, hook=moment, command=command, took_s=took_s, **({"reason": problem} if problem else {"output": text}))
         self._events.tell(event, vm=status.name, reason=(problem or text)[:TOLD], hook=moment, command=command, took_s=took_s)
-        return problem
 
 
 def _argv(hooks: HookSpec, moment: str) -> tuple[str, ...] | None:

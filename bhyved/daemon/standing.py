@@ -155,18 +155,19 @@ class Standing:
         """The host's end of the agent's port of a run; '' when it has none."""
         return agent_path(run.spec, str(self.around.spec.paths.run))
 
-    async def hook(self, moment: str, status: VmStatus) -> None:
+    async def hook(self, moment: str) -> None:
         """Run the operator's commands for a moment of the guest's life."""
-        await self.around.hooks.run(moment, self.spec.hooks, status)
+        self._hooks += 1
+        await self._counted_hook(moment, self.status)
 
     def hook_soon(self, start: Callable[..., None], moment: str) -> None:
-        """The same as a task of its own. Nobody waits for it but whoever forgets the guest."""
+        """The same as a task of its own. Nobody waits for it but whoever forgets the guest, or ends the daemon."""
         self._hooks += 1
         start(self._counted_hook, moment, self.status)
 
     async def _counted_hook(self, moment: str, status: VmStatus) -> None:
         try:
-            await self.hook(moment, status)
+            await self.around.hooks.run(moment, self.spec.hooks, status)
         finally:
             self._hooks -= 1
             self._hook_ended.set()

@@ -391,6 +391,12 @@ class Supervisor:
             self._nursery.start_soon(self._stopping.run)
         return self._stopping
 
+    async def hooks_done(self) -> None:
+        """Return when no hook of any guest runs any more: each has a time limit."""
+        for driver in list(self._drivers.values()):
+            if not driver.broken:
+                await driver.hooks_done()
+
     async def saved(self) -> None:
         """Return when every guest's record is on disk, and a drain, or has refused to go there."""
         await self._draining.saved()

@@ -1,6 +1,9 @@
 """Hooks in a whole lab: each moment is told, what a failure means, and that no hook stalls anything."""
 
+import contextlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -179,7 +182,10 @@ def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> No
 
 def test_a_hanging_pre_stop_hook_does_not_keep_a_guest_up(tmp_path: Path) -> None:
     """The first press waits for it, the second does not."""
-    more = hooks(["/bin/sleep", "1000"], "pre-stop", timeout="300s") + '[stop]\npresses = ["0s", "1s"]\ntimeout = "100s"\n'
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
+    script.chmod(0o755)
+    more = hooks([str(script)], "pre-stop", timeout="300s") + '[stop]\npresses = ["0s", "1s"]\ntimeout = "100s"\n'
     with running({"web1": sim(more=more)}) as lab:
         lab.phase("up", "web1")
         began = time.monotonic()
@@ -187,9 +193,87 @@ def test_a_hanging_pre_stop_hook_does_not_keep_a_guest_up(tmp_path: Path) -> Non
         lab.phase("down", "web1")
         took_s = time.monotonic() - began
         kinds = [run["kind"] for run in lab.runs("web1")]
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        until_event(lab, "hook-failed", "web1", hook="pre-stop")
 
     assert 0.9 < took_s < 60
     assert kinds == ["poweroff"]
+
+
+SLOW = """\
+#!/bin/sh
+echo begun >>"$1"
+sleep "$2"
+echo done >>"$1"
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A hook that says in a file when it begins and when it is done: its arguments are the file, and seconds between the two."""
+    script = tmp_path / "slow"
+    script.write_text(SLOW)
+    script.chmod(0o755)
+    return script
+
+
+def begun(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("end", ["stop", "leave"])
+def test_the_end_of_the_daemon_waits_for_hooks(tmp_path: Path, slow: Path, end: str) -> None:
+    """Whether guests are stopped with it or run on: what a hook has begun, it ends."""
+    told, moment = tmp_path / "told", "post-stop" if end == "stop" else "ready"
+    with running({"web1": sim(more=hooks([str(slow), str(told), "1"], moment))}) as lab:
+        lab.phase("up", "web1")
+        if end == "stop":
+            lab.stop()
+        else:
+            begun(told)
+            lab.leave_guests()
+        said = told.read_text()
+
+        assert said == "begun\ndone\n"
+        assert "hook-failed" not in lab.log()
+
+
+def test_a_hook_does_not_outlast_the_end_of_the_host(tmp_path: Path, slow: Path) -> None:
+    """At the deadline it is killed, and that is told."""
+    told = tmp_path / "told"
+    daemon = f'{QUICK}[shutdown]\nmargin = "0s"\n'
+    with running({"web1": sim(more=hooks([str(slow), str(told), "1000"], "post-stop", timeout="300s"))}, daemon=daemon) as lab:
+        lab.phase("up", "web1")
+        (lab.root / "run/shutdown").write_text("reason=poweroff\ntimeout=3\nused=0\n")
+        began = time.monotonic()
+        lab.stop()
+        took_s = time.monotonic() - began
+        said = told.read_text()
+
+        assert 2 < took_s < 60
+        assert said == "begun\n"
+        assert "post-stop hook was killed: bhyved ended" in lab.log()
+
+
+def test_whoever_insists_waits_for_no_hook(tmp_path: Path, slow: Path) -> None:
+    """An INT when all guests are down kills the hooks that still run."""
+    told = tmp_path / "told"
+    with running({"web1": sim(more=hooks([str(slow), str(told), "1000"], "post-stop", timeout="300s"))}) as lab:
+        lab.phase("up", "web1")
+        pid = lab.daemon_pid
+        lab.terminate()
+        begun(told)
+        while psutil.pid_exists(pid):  # the first may be too soon to be another
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.2)
+        lab.ended()
+
+        assert "hooks are killed" in lab.log()
+        assert "post-stop hook was killed: bhyved ended" in lab.log()
 
 
 def test_a_guest_that_is_taken_up_has_no_second_start(tmp_path: Path, hook: Path) -> None:
