@@ -33,6 +33,7 @@ from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hoo
 from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, SocketPath, Text, Uuid, name_problem, split_endpoint
 
 Command = tuple[Text, ...]
+AGENT_PORT = "org.qemu.guest_agent.0"  # where the QEMU guest agent listens in the guest
 
 # An empty name component ends bhyve with 4, "=" ends the name, "#" would begin a comment (contract 1.3).
 _OPTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -245,6 +246,13 @@ class VmSpec(Table, frozen=True, kw_only=True):
             yield "wired", "must be true with [[passthru]]: bhyve refuses it otherwise, and exits 4"
         if self.cpus.numa and sum(domain.size for domain in self.cpus.numa) != self.memory:
             yield "cpus.numa", f"the sizes of the domains must add up to memory, which is {self.memory}"
+        if not any(console.name == AGENT_PORT for console in self.virtio_console):
+            asked = {
+                "order.ready": self.order.ready is not None and self.order.ready.agent,
+                "health": self.health is not None and self.health.agent,
+            }
+            for table in (table for table, is_asked in asked.items() if is_asked):
+                yield f"{table}.agent", f'needs a [[virtio-console]] with name = "{AGENT_PORT}", by which the agent is asked'
         cards = len(self.network)
         if self.cloud_init is not None and len(self.cloud_init.network) > cards:
             yield f"cloud-init.network[{cards}]", f"there is no card for it: the guest has {cards} [[network]]"

@@ -9,7 +9,6 @@ from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
 from bhyved.ctl.columns import has_colour, painted, pairs, phase_colour
 from bhyved.ctl.connection import OK
-from bhyved.ctl.listing import remark
 from bhyved.ctl.message import dump
 
 TYPE_CHECKING = False
@@ -116,7 +115,9 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("reason", one_line(row["reason"])),
         ("waits", one_line(row["waiting_for"])),
         ("ill", one_line(row["ill"])),
-        ("remark", remark(row) if row["phase"] == "up" else ""),
+        ("not ready", one_line(row["unready"])),
+        ("file", "has gone: the guest goes on as it is" if row["orphaned"] else ""),
+        ("changes", f"wait for another run: vmctl show {row['name']} lists them" if row["config_changed"] else ""),
         ("wished", row["desired"] + (", starts with the host" if row["autostart"] else "")),
         ("suspended", "" if row["suspended"] is None else _suspended(row["suspended"])),
         ("next start", "" if row["next_start_in_s"] is None else f"in {span(row['next_start_in_s'])}"),

@@ -12,11 +12,10 @@ from typing import Any
 
 import trio
 
-from bhyved.core.spec import VmSpec
+from bhyved.core.spec import AGENT_PORT, VmSpec
 
 ASK_S = 5.0  # for an answer to something that costs the guest nothing
 FREEZE_S = 10.0  # the guest writes out what it holds in memory
-PORT = "org.qemu.guest_agent.0"
 _ANSWER_BYTES = 1 << 16
 _BROKEN = (OSError, trio.BrokenResourceError, trio.TooSlowError)
 
@@ -115,6 +114,6 @@ def _words(error: object) -> str:
 def agent_path(spec: VmSpec, run: str) -> str:
     """The host's end of the guest agent's port; '' when the guest has none."""
     for number, console in enumerate(spec.virtio_console):
-        if console.name == PORT:
+        if console.name == AGENT_PORT:
             return str(console.path or f"{run}/vm/{spec.name}/vtcon{number}.sock")
     return ""

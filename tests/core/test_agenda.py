@@ -57,9 +57,9 @@ def test_a_boot_says_who_waits_for_memory():
     ("ready", "after", "requires"),
     [
         (Ready(uptime=Duration(20)), "when it has been up for 20s", "when it has been up for 20s"),
-        (Ready(agent=True, timeout=Duration(30)), "when it is ready or after 30s", "when it is ready or after 30s"),
+        (Ready(tcp="192.0.2.1:80", timeout=Duration(30)), "when it is ready or after 30s", "when it is ready or after 30s"),
         (
-            Ready(agent=True, timeout=Duration(30), on_timeout="fail"),
+            Ready(tcp="192.0.2.1:80", timeout=Duration(30), on_timeout="fail"),
             "when it is ready or after 30s",
             "when it is ready, however long that takes (it should within 30s)",
         ),

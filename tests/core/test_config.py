@@ -155,6 +155,14 @@ CASES = [
     ('[[serial]]\nmode = "tcp"', 'serial[0].address: mode = "tcp" needs one, such as "127.0.0.1:4001"'),
     ("[[serial]]\n" * 5, "serial: found 5 of them; at most 4 are possible"),
     ("[[serial]]\n[[serial]]", 'serial[1]: "com1" is serial[0] already'),
+    (
+        "[health]\nagent = true",
+        'health.agent: found true; needs a [[virtio-console]] with name = "org.qemu.guest_agent.0", by which the agent is asked',
+    ),
+    (
+        "[order]\nready = { agent = true }",
+        'order.ready.agent: found true; needs a [[virtio-console]] with name = "org.qemu.guest_agent.0", by which the agent is asked',
+    ),
     ('[[passthru]]\ndevice = "ppt0"', "wired: must be true with [[passthru]]: bhyve refuses it otherwise, and exits 4"),
     (
         '[bhyve]\noptions = { "config.dump" = true }',

@@ -5,17 +5,19 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from bhyved.core.devices import Graphics
+from bhyved.core.devices import Graphics, VirtioConsole
 from bhyved.core.exits import ExitKind
 from bhyved.core.explain import Case, explain, history_line, span, unready
 from bhyved.core.reload import Change, Effect
-from bhyved.core.spec import Order, Ready, VmSpec
+from bhyved.core.spec import AGENT_PORT, Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
 from bhyved.core.values import Pattern, Text
 from bhyved.core.wire import Drain
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW = 1000.0
+
+AGENT = (VirtioConsole(name=Text(AGENT_PORT)),)
 
 
 def status(phase: str, **fields: object) -> VmStatus:
@@ -196,7 +198,7 @@ def test_starting_may_wait_for_a_viewer():
 )
 def test_up_says_what_readiness_waits_for(ready, words):
     """Each question has its words, and what happens at its end."""
-    spec = VmSpec(name="web1", order=Order(ready=ready))
+    spec = VmSpec(name="web1", order=Order(ready=ready), virtio_console=AGENT)
     sentences, _ = why(status("up", started=NOW - 7265, pid=77, reason="asked for by alice"), spec)
 
     assert sentences == [
@@ -208,7 +210,7 @@ def test_up_says_what_readiness_waits_for(ready, words):
 
 def test_up_says_who_waits_for_a_guest_that_fails_to_become_ready():
     """With on-timeout = "fail": before its time is over, and afterwards. Nothing happens to the guest itself."""
-    spec = VmSpec(name="web1", order=Order(ready=Ready(agent=True, on_timeout="fail")))
+    spec = VmSpec(name="web1", order=Order(ready=Ready(agent=True, on_timeout="fail")), virtio_console=AGENT)
     before, late = (why(status("up", late=late), spec)[0][1] for late in (False, True))
 
     assert before == "it is not ready yet: its agent does not answer; after 2m only guests that require it still wait for it"

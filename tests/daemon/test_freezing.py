@@ -14,7 +14,7 @@ import trio.testing
 from bhyved.core.devices import Disk, VirtioConsole
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Stage
-from bhyved.core.spec import VmSpec
+from bhyved.core.spec import AGENT_PORT, VmSpec
 from bhyved.core.status import Phase, VmRecord
 from bhyved.core.values import AbsPath, SocketPath, Text
 from bhyved.daemon import agent, freezing
@@ -25,7 +25,7 @@ from tests.daemon.fakezfs import ZVOLS, FakeDatasets
 from tests.daemon.guestkit import Lab, guest, lab
 from tests.host.scripts import until
 
-PORT = Text(agent.PORT)
+PORT = Text(AGENT_PORT)
 
 
 class PlayedAgent:
