@@ -73,14 +73,15 @@ def risks(spec: VmSpec) -> tuple[str, ...]:
 
 
 def _risks(spec: VmSpec) -> Iterator[str]:
-    if any(disk.model == "virtio-blk" for disk in spec.disk):
+    seed_as = "" if spec.cloud_init is None else spec.cloud_init.model
+    virtio_disks = [*(disk.model for disk in spec.disk), seed_as].count("virtio-blk")
+    if virtio_disks:
         yield 'model = "virtio-blk" has code to be saved, and the Handbook says that it does not work: "ahci-hd" is safer'
     controllers = [disk.controller or disk.identity for disk in spec.disk if disk.model == "ahci-hd"]
     controllers += [cdrom.controller or cdrom.identity for cdrom in spec.cdrom if cdrom.when == "always"]
-    seed = spec.cloud_init
-    controllers += ["cloud-init"] if seed is not None and seed.model == "ahci-cd" else []
+    controllers += ["cloud-init"] if seed_as == "ahci-cd" else []
     kinds = Counter({"ahci controller": len(set(controllers)), "network card": len(spec.network)})
-    kinds["virtio-blk disk"] = sum(disk.model == "virtio-blk" for disk in spec.disk) + (seed is not None and seed.model == "virtio-blk")
+    kinds["virtio-blk disk"] = virtio_disks
     for kind, count in kinds.items():
         if count > 1:
             yield f"it has {count} {kind}s, and older copies of bhyve restore one device of a kind only"

@@ -25,6 +25,8 @@ _HEADER = "#cloud-config\n"
 _BEGINNINGS = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template:", "content-type:", "mime-version:")
 _GZIP = b"\x1f\x8b"
 _HASH = re.compile(r"\$[0-9a-z]+\$[./0-9A-Za-z$=,-]+")  # crypt(3)
+#: What needs no quotes, for either parser: the older takes a word such as `yes` at the beginning for all there is.
+_PLAIN = re.compile(r"(?!(true|yes|on|false|no|off|null|enabled|disabled)\b)[A-Za-z/][^:#]*[^:#\s]", re.IGNORECASE)
 _CLEAN_ENDS = (ExitKind.REBOOT, ExitKind.POWEROFF, ExitKind.HALT)
 
 Files = Mapping[str, bytes]
@@ -218,9 +220,13 @@ def _lines(data: Any) -> list[str]:
 
 
 def _scalar(value: str | int | bool) -> str:
-    """In quotes that both parsers read alike, wherever there are such: nuageinit's of FreeBSD 14 ends a text at the next quote."""
+    """As both parsers read it alike, wherever there is such a way: nuageinit's of FreeBSD 14 ends a text at the next quote."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return f'"{value}"' if '"' not in value and "\\" not in value else "'" + value.replace("'", "''") + "'"
+    if '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    if "'" in value and _PLAIN.fullmatch(value):
+        return value
+    return "'" + value.replace("'", "''") + "'"

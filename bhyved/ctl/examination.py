@@ -96,18 +96,8 @@ class _Visit:
         self._target: Target | None = None
 
     def all(self) -> list[Finding]:
-        host = (
-            self._host,
-            self._daemon,
-            self._modules,
-            self._shutdown,
-            self._memory,
-            self._guests,
-            self._disks,
-            self._seeds,
-            self._bridges,
-        )
-        checks = (*host, self._taps, self._vnc, self._needs, self._listener)
+        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
+        checks = (*host, self._seeds, self._taps, self._vnc, self._needs, self._listener)
         return [finding for check in checks for finding in check()]
 
     def _number(self, name: str) -> int | None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from bhyved.core import slots
 from bhyved.core.boot import Boot, Grub, Topology
+from bhyved.core.cloudinit import CloudInit, Keys, UserName, Words
 from bhyved.core.devices import (
     Cdrom,
     Disk,
@@ -121,6 +122,17 @@ def several(strategy: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(strategy, max_size=3).map(tuple)
 
 
+KEYS = st.sampled_from(["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 a", "/root/a.pub"]).map(Keys)
+CLOUD_INITS = st.builds(
+    CloudInit,
+    when=st.sampled_from(["always", "first"]),
+    model=st.sampled_from(["ahci-cd", "virtio-blk"]),
+    user=maybe(st.just(UserName("alice"))),
+    ssh_keys=st.lists(KEYS, max_size=2).map(tuple),
+    run=st.lists(WORDS.filter(str.isprintable).map(Words), max_size=2).map(tuple),
+)
+
+
 @st.composite
 def guests(draw: st.DrawFn) -> VmSpec:
     """Any guest that the configuration would let through."""
@@ -147,6 +159,7 @@ def guests(draw: st.DrawFn) -> VmSpec:
             sound=maybe(st.builds(Sound, play=PATHS, record=maybe(PATHS))),
             random=st.builds(Random, enabled=st.booleans()),
             input=several(st.builds(Input, path=PATHS)),
+            cloud_init=maybe(CLOUD_INITS),
             bhyve=OPTIONS,
         )
     )

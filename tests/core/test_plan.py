@@ -2,6 +2,7 @@
 
 import shlex
 
+import msgspec
 import pytest
 
 from bhyved.core import advice, plan
@@ -214,3 +215,31 @@ def test_a_disk_in_memory_begins_with_its_size() -> None:
     argv = planned('disk = [{ model = "nvme", ram = "64M", boot-index = 1 }]').command
 
     assert "0:4:0,nvme,ram=64,bootindex=1" in argv
+
+
+def test_a_seed_is_shown_without_what_is_secret() -> None:
+    """The command that makes it, its drive, and its files: keys that stand in files by the files, the password not at all."""
+    text = plan.text(
+        planned(
+            '[cloud-init]\nuser = "alice"\nssh-keys = ["/keys/alice.pub"]\n'
+            'password-hash-file = "/keys/alice.hash"\nmeta-data = "/seed/meta"\n'
+        )
+    )
+
+    assert "makefs -t cd9660 -o rockridge,label=cidata /var/db/bhyved/cloud-init/a.iso /run/a/seed\n" in text
+    assert "pci.0.27.0.device=ahci\npci.0.27.0.port.0.type=cd\npci.0.27.0.port.0.path=/var/db/bhyved/cloud-init/a.iso\n" in text
+    assert "-s 0:27:0,ahci-cd,/var/db/bhyved/cloud-init/a.iso" in text
+    assert "\n# meta-data of the cloud-init seed\n(/seed/meta, as it is)\n" in text
+    assert (
+        '\n# user-data of the cloud-init seed\n#cloud-config\nusers:\n  - name: "alice"\n    sudo: "ALL=(ALL) NOPASSWD:ALL"\n'
+        '    lock_passwd: false\n    passwd: "********"\n    ssh_authorized_keys:\n      - "(each key in /keys/alice.pub)"\n'
+    ) in text
+
+
+def test_without_a_seed_nothing_is_said_of_it() -> None:
+    """Nor of one that is not attached any more."""
+    spec = guest("[cloud-init]")
+    away = msgspec.structs.replace(provisional(spec), seed="")
+    for text in (plan.text(planned("")), plan.text(plan.plan(spec, away, AMD, "/run/a"))):
+        assert "makefs" not in text
+        assert "cloud-init" not in text

@@ -41,6 +41,14 @@ def daemon(text: str) -> DaemonSpec:
                 Change("disk[0].read-only", False, True, Effect.NEXT_GUEST_REBOOT),
             ),
         ),
+        (
+            '[cloud-init]\nuser = "a"',
+            '[cloud-init]\nuser = "b"\nwhen = "first"',
+            (
+                Change("cloud-init.when", "always", "first", Effect.NEXT_GUEST_REBOOT),
+                Change("cloud-init.user", "a", "b", Effect.NEXT_GUEST_REBOOT),
+            ),
+        ),
         ("", "[bhyve]\noptions = { x = 1 }", (Change("bhyve.options", {}, {"x": "1"}, Effect.NEXT_GUEST_REBOOT),)),
     ],
 )

@@ -56,6 +56,15 @@ def test_what_is_risky() -> None:
     assert "[graphics]" in said[-1]
 
 
+def test_a_seeds_drive_is_one_of_a_kind_too() -> None:
+    """As a CD it is a second controller beside the disk's; as a disk it is one that bhyve may not restore."""
+    (as_cd,) = risks(guest(**{"cloud-init": {}}))
+    (as_disk,) = risks(guest(**{"cloud-init": {"model": "virtio-blk"}}))
+
+    assert as_cd.startswith("it has 2 ahci controllers")
+    assert "Handbook" in as_disk
+
+
 @pytest.mark.parametrize(
     ("state", "new", "here", "words"),
     [

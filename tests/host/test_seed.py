@@ -1,0 +1,234 @@
+"""A guest's seed on disk: the files that its file names, the image, and when a run is given it."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bhyved.core.cloudinit import CloudInit
+from bhyved.core.decode import shown
+from bhyved.core.errors import HostError
+from bhyved.core.status import VmRecord
+from bhyved.core.units import dec_hook
+from bhyved.host import configfiles, seedfiles
+from bhyved.host.machine import GuestMachine
+from bhyved.host.vault import FileVault
+from tests.host.onehost import OneHost, guest, order
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK alice"
+HASH = "$6$salt$hash"
+#: What matters of an image: the descriptor with the label, in capitals as makefs writes it, and the files.
+MAKEFS = r"""
+{
+    head -c 32768 /dev/zero
+    printf '\001CD001\001\000%32s%-32s' '' CIDATA
+    head -c 1976 /dev/zero
+    cat "$6"/*
+} >"$5"
+ls -ld "$6" "$6"/* "$5" | cut -c1-10 >$HERE/modes
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[OneHost]:
+    host = OneHost(tmp_path)
+    host.scripts.write("makefs", f"HERE={tmp_path}{MAKEFS}")
+    yield host
+    host.end_all()
+
+
+@pytest.fixture
+def machine(host: OneHost) -> GuestMachine:
+    return host.daemon().machine("web")
+
+
+def table(**keys: Any) -> CloudInit:
+    return msgspec.convert({key.replace("_", "-"): value for key, value in keys.items()}, CloudInit, dec_hook=dec_hook)
+
+
+def image(host: OneHost, name: str = "web") -> Path:
+    return host.db / "cloud-init" / f"{name}.iso"
+
+
+def written(path: Path, text: str, mode: int = 0o600) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def makes(host: OneHost) -> int:
+    return sum(call.startswith("makefs ") for call in host.scripts.calls)
+
+
+# --- the files that are named -----------------------------------------------------------------------------------------------------
+
+
+def test_files_are_read(tmp_path: Path) -> None:
+    """Keys of files and of the guest's own file, each once; the first line of the password's; own files as they are."""
+    keys = written(tmp_path / "keys", f"# two\n{KEY}\n{KEY}2\n", 0o644)
+    contents = seedfiles.read(
+        table(ssh_keys=[f"{KEY}2", keys], user="alice", password_hash_file=written(tmp_path / "hash", f"{HASH}\nno more\n"))
+    )
+    own = seedfiles.read(table(user_data=written(tmp_path / "u", "#!/bin/sh\n"), meta_data=written(tmp_path / "m", "a: b\n")))
+
+    assert contents.keys == (f"{KEY}2", KEY)
+    assert contents.password_hash == HASH
+    assert (own.user_data, own.meta_data, own.network_config) == (b"#!/bin/sh\n", b"a: b\n", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "mode", "said"),
+    [
+        ("user_data", "users: []\n", 0o600, 'must begin with the line "#cloud-config"'),
+        ("user_data", "#cloud-config\n", 0o666, "may be written by anybody; take that away with chmod go-w"),
+        ("meta_data", "\n", 0o600, "is empty"),
+        ("network_config", "\ufeffversion: 2\n", 0o600, "begins with a byte order mark"),
+        ("password_hash_file", f"{HASH}\n", 0o644, "is open to everybody: chmod 600 it"),
+        ("password_hash_file", "secret\n", 0o600, "must begin with a line that is the hash of a password"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, key: str, text: str, mode: int, said: str) -> None:
+    """The key, the file and the reason; nothing of what is in it."""
+    path = written(tmp_path / "file", text, mode)
+    user = {"user": "alice"} if key == "password_hash_file" else {}
+    with pytest.raises(HostError) as refused:
+        seedfiles.read(table(**{key: path}, **user))
+
+    assert str(refused.value).startswith(f"cloud-init.{key.replace('_', '-')}: {path} {said}")
+    assert refused.value.fatal
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
+    """As a disk may: the start is tried again."""
+    with pytest.raises(HostError, match=r"^cloud-init.ssh-keys\[0\]: /nowhere/key.pub does not exist$") as refused:
+        seedfiles.read(table(ssh_keys=["/nowhere/key.pub"]))
+
+    assert not refused.value.fatal
+
+
+def test_check_looks_at_every_file(tmp_path: Path) -> None:
+    """All problems of all guests at once, each on the line of the guest's file that names the file."""
+    (tmp_path / "vm.d").mkdir(mode=0o755)
+    main = tmp_path / "bhyved.toml"
+    main.touch(0o644)
+    bad = written(tmp_path / "bad", "hello\n")
+    written(tmp_path / "vm.d/a.toml", f'[cloud-init]\nssh-keys = [\n"{KEY}",\n"{bad}",\n"/none"]\n', 0o644)
+    written(tmp_path / "vm.d/b.toml", f'[cloud-init]\nuser-data = "{bad}"\n', 0o644)
+    loaded = configfiles.read(str(main)).loaded
+
+    assert [str(problem).removeprefix(f"{tmp_path}/vm.d/") for problem in loaded.problems] == [
+        f'a.toml:2: cloud-init.ssh-keys[1]: found {shown(bad)}; line 1 is no public key such as "ssh-ed25519 AAAA… alice"',
+        'a.toml:2: cloud-init.ssh-keys[2]: found "/none"; does not exist',
+        f'b.toml:2: cloud-init.user-data: found {shown(bad)}; must begin with the line "#cloud-config", or with "#!" as a script; '
+        "it begins with 'hello'",
+    ]
+
+
+# --- the image --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_made_and_attached(host: OneHost, machine: GuestMachine) -> None:
+    """With the label in small letters, private from its first byte, and nothing left of what it was made of."""
+    prepared = await machine.prepare(order(guest(**{"cloud-init": {"ssh-keys": [KEY]}})))
+    data = image(host).read_bytes()
+
+    assert data[32768 + 40 : 32768 + 72] == b"cidata".ljust(32)
+    assert f'ssh_authorized_keys:\n  - "{KEY}"\n'.encode() in data
+    assert stat.S_IMODE(image(host).stat().st_mode) == 0o600
+    assert set((host.root / "modes").read_text().split()) == {"drwx------", "-rw-------"}
+    assert os.listdir(image(host).parent) == ["web.iso"]
+    assert not (host.directory() / "seed").exists()
+    assert f"pci.0.27.0.port.0.path={image(host)}\n" in (host.directory() / "bhyve.conf").read_text()
+    assert prepared.slots["cloud-init"] == "0:27:0"
+    ledger = machine._ledger
+    assert ledger is not None
+    assert ledger.seed == prepared.seed != ""
+
+
+async def test_an_image_is_made_anew_only_when_something_has_changed(host: OneHost, machine: GuestMachine, tmp_path: Path) -> None:
+    """In the guest's file or in a file that it names; a damaged image counts as none."""
+    keys = written(tmp_path / "keys", KEY)
+    spec = guest(**{"cloud-init": {"ssh-keys": [keys]}})
+    for _ in range(2):
+        await machine.prepare(order(spec))
+    assert makes(host) == 1
+
+    written(tmp_path / "keys", f"{KEY}2")
+    changed = await machine.prepare(order(spec))
+    assert makes(host) == 2
+    assert f"{KEY}2".encode() in image(host).read_bytes()
+
+    image(host).write_bytes(b"")
+    again = await machine.prepare(order(spec))
+    assert makes(host) == 3
+    assert again.seed == changed.seed
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo makefs: no space left >&2; exit 1", "makefs: no space left"),
+        (": >$5", "what makefs made is no ISO 9660 image with the label cidata"),
+    ],
+)
+async def test_a_makefs_that_fails_leaves_nothing(host: OneHost, machine: GuestMachine, script: str, said: str) -> None:
+    """The start fails with its words; the image of before stays, if there was one."""
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    before = image(host).read_bytes()
+    host.scripts.write("makefs", script)
+    with pytest.raises(HostError, match=said):
+        await machine.prepare(order(guest(**{"cloud-init": {"run": ["true"]}})))
+
+    assert image(host).read_bytes() == before
+    assert os.listdir(image(host).parent) == ["web.iso"]
+    assert not (host.directory() / "seed").exists()
+
+
+async def test_without_makefs_the_start_says_so(host: OneHost, machine: GuestMachine) -> None:
+    """The directories that were searched are named."""
+    (host.scripts.bin / "makefs").unlink()
+    with pytest.raises(HostError, match=r"^makefs was not found in "):
+        await machine.prepare(order(guest(**{"cloud-init": {}})))
+
+
+async def test_a_guest_that_has_been_set_up_with_its_seed_is_not_given_it_again(host: OneHost, machine: GuestMachine) -> None:
+    """`when = "first"`: no drive and no image any more, until what is in the seed changes; `always` gives it always."""
+    first, changed = ({"when": "first", "run": [command]} for command in ("true", "false"))
+    seed = (await machine.prepare(order(guest(**{"cloud-init": first})))).seed
+    record = VmRecord(seed=seed)
+
+    gone = await machine.prepare(order(guest(**{"cloud-init": first}), record=record))
+    assert (gone.seed, image(host).exists()) == ("", False)
+    assert "cloud-init" not in (host.directory() / "bhyve.conf").read_text()
+
+    again = await machine.prepare(order(guest(**{"cloud-init": changed}), record=record))
+    assert again.seed not in ("", seed)
+    assert image(host).exists()
+    always = await machine.prepare(order(guest(**{"cloud-init": first | {"when": "always"}}), record=record))
+    assert always.seed == seed
+
+
+async def test_an_image_goes_with_its_table(host: OneHost, machine: GuestMachine) -> None:
+    """There may be secrets in it: neither a guest without [cloud-init] nor one that is forgotten leaves it behind."""
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    await machine.prepare(order(guest()))
+    assert not image(host).exists()
+
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    await FileVault(f"{host.db}/vm").forget("web")
+    assert not image(host).exists()
+
+
+async def test_an_earlier_daemons_run_tells_which_seed_it_has(host: OneHost, machine: GuestMachine) -> None:
+    """From the ledger: its end may come under the next daemon."""
+    seed = (await machine.prepare(order(guest(**{"cloud-init": {}})))).seed
+    host.die(machine)
+    found = host.daemon().machine("web").find()
+
+    assert found is not None
+    assert found.seed == seed
