@@ -51,10 +51,12 @@ def add_lpc(tree: Tree, text: str, *, new_spelling: bool) -> None:
     if kind.lower() in COM_PORTS and rest:
         tree.set(f"lpc.{kind.lower()}.path", rest)
     elif kind == "bootrom" and rest:
-        rom, _, variables = rest.partition(",")
+        rom, *options = rest.split(",")
         tree.set(f"{root}bootrom", rom)
-        if variables:
-            tree.set(f"{root}bootvars", variables)
+        if options and "=" not in options[0]:
+            tree.set(f"{root}bootvars", options.pop(0))
+        for key, value in _plain(",".join(options)):
+            tree.set(f"lpc.{key}", value)
     elif kind == "tpm" and rest.count(","):
         backend, path, *options = rest.split(",")
         tree.set("tpm.type", backend)

@@ -76,10 +76,11 @@ def _lpc(text: str) -> Pairs:
     kind, _, rest = text.partition(",")
     match kind.lower():
         case "bootrom":
-            rom, _, variables = rest.partition(",")
+            rom, *options = rest.split(",")
             yield "bootrom", rom
-            if variables:
-                yield "bootvars", variables
+            if options and "=" not in options[0]:
+                yield "bootvars", options.pop(0)
+            yield from ((f"lpc.{key}", value) for key, value in _plain(options))
         case "tpm":
             backend, _, more = rest.partition(",")
             path, *options = more.split(",")
@@ -154,6 +155,8 @@ def _ahci(words: list[str]) -> Pairs:
         if word.startswith(("hd:", "cd:")):
             port += 1
             yield from ((f"port.{port}.type", word[:2]), (f"port.{port}.path", word[3:]))
+        elif port < 0 and word:
+            raise ForeignError(f"ahci,{word}: bhyve wants hd:PATH or cd:PATH there; a disk of its own is ahci-hd,PATH")
         else:
             yield from ((f"port.{port}.{key}", value) for key, value in _plain([word]))
 

@@ -41,7 +41,7 @@ def from_config(text: str, *, here: str, bridges: Mapping[str, str]) -> Imported
     for line in _lines(text):
         key, _, value = line.partition("=")
         tree[key] = value
-    return _with_loader(variables.translate(_DEFAULT_TREE | tree, here=here, bridges=bridges), [], here)
+    return with_loader(variables.translate(_DEFAULT_TREE | tree, here=here, bridges=bridges), [], here)
 
 
 def from_script(text: str, *, here: str, bridges: Mapping[str, str]) -> Imported:
@@ -52,15 +52,21 @@ def from_script(text: str, *, here: str, bridges: Mapping[str, str]) -> Imported
         raise ForeignError(f"there are {len(runs)} bhyve commands: leave the one of the guest that is to be imported")
     argv = _arguments(runs[0])
     if held := [word for word in argv if "$" in word or "`" in word]:
-        raise ForeignError(f"{held[0]!r} is for the shell to expand: give the output of `sh -x SCRIPT`, or the line from `ps -axww`")
+        raise ForeignError(f"{held[0]!r} is for the shell to expand: give the output of `sh -x SCRIPT`")
+    loaders = [words for words in commands if _program(words) in ("bhyveload", "grub-bhyve")]
+    return with_loader(from_arguments(argv, here=here, bridges=bridges), loaders, here)
+
+
+def from_arguments(argv: Sequence[str], *, here: str, bridges: Mapping[str, str]) -> Imported:
+    """What bhyve is called with, without a loader. Raises ForeignError."""
     tree, others = tree_of(argv)
     imported = variables.translate(_DEFAULT_TREE | tree, here=here, bridges=bridges)
     imported.notes += [f"{option} is left out: it has no key in bhyved's files" for option in others]
-    loaders = [words for words in commands if _program(words) in ("bhyveload", "grub-bhyve")]
-    return _with_loader(imported, loaders, here)
+    return imported
 
 
-def _with_loader(imported: Imported, loaders: Sequence[list[str]], here: str) -> Imported:
+def with_loader(imported: Imported, loaders: Sequence[list[str]], here: str) -> Imported:
+    """`loaders`: the words of each loader's command. Raises ForeignError."""
     if "boot" in imported.table:
         return imported
     if not loaders:

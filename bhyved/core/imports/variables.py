@@ -131,6 +131,7 @@ class _Translation:
     def devices(self) -> None:
         places = sorted({tuple(int(part) for part in key.split(".")[1:4]) for key in self.left if _is_device(key)})
         has_random = False
+        has_screen = any(self.left["pci.{}.{}.{}.device".format(*place)] == "fbuf" for place in places)
         for place in places:
             node = self._node(place)
             slot = "{}:{}:{}".format(*place)
@@ -161,14 +162,14 @@ class _Translation:
                 case "virtio-console":
                     self._ports(node)
                     self.notes.append(f"the virtio-console of slot {slot} gets a slot of bhyved's choice")
-                case "hda":
+                case "hda" if "sound" not in self.table:
                     sides = {"play": node.pop("play", ""), "record": node.pop("rec", "")}
                     self.table["sound"] = {key: value for key, value in sides.items() if value} | {"slot": slot}
                 case "virtio-input":
                     self._append("input", {"path": self._path(node.pop("path", "")), "slot": slot})
                 case "fbuf":
                     self._screen(slot, node)
-                case "xhci" if node.get("slot.1.device") == "tablet":
+                case "xhci" if has_screen and node.get("slot.1.device") == "tablet":
                     node.pop("slot.1.device")
                     self.table.setdefault("graphics", {})["tablet-slot"] = slot
                 case model:
@@ -176,15 +177,15 @@ class _Translation:
             self._untranslated(place, node)
         if not has_random:
             self.table["random"] = {"enabled": False}
-        if "graphics" in self.table and "tablet-slot" not in self.table["graphics"]:
+        if has_screen and "tablet-slot" not in self.table["graphics"]:
             self.table["graphics"]["tablet"] = False
 
     def rest(self) -> None:
         for key, value in self.left.items():
             if value.lower() in _OURS.get(key, ()):
                 continue
-            if key == "keyboard.layout":
-                self.table.setdefault("graphics", {})["keyboard"] = value
+            if key == "keyboard.layout" and "graphics" in self.table:
+                self.table["graphics"]["keyboard"] = value
             elif why := refusal(key):
                 self.notes.append(f"{key}={value} is left out: {why}")
             else:
@@ -280,7 +281,9 @@ class _Translation:
         width, height = node.pop("w", ""), node.pop("h", "")
         if width and height:
             screen["resolution"] = f"{width}x{height}"
-        if (vga := node.pop("vga", "io")) != "io":
+        if (vga := node.pop("vga", "io")) == "on":
+            self.notes.append("graphics: vga=on is left out: bhyve draws no VGA, and has a frame buffer without it")
+        elif vga != "io":
             screen["vga"] = vga
         if node.pop("wait", "false").lower() in _TRUE:
             screen["wait"] = True
@@ -315,4 +318,5 @@ def _block(node: dict[str, str]) -> dict[str, Any]:
 
 def _is_device(key: str) -> bool:
     parts = key.split(".")
-    return len(parts) == 5 and parts[0] == "pci" and parts[4] == "device" and all(part.isdecimal() for part in parts[1:4])
+    numbers = [part for part in parts[1:4] if part.isdecimal() and part == str(int(part))]  # bhyve looks for no other spelling
+    return len(parts) == 5 and parts[0] == "pci" and parts[4] == "device" and len(numbers) == 3
