@@ -9,6 +9,7 @@ import os
 import sys
 from functools import cache
 
+from bhyved.ctl import foreignfiles
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
@@ -19,28 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bhyved.core.imports import Imported
+    from bhyved.ctl.foreignfiles import Found
 
-LONGEST = 1 << 20
-ZFS_LIMIT_S = 20.0
 _SYSTEM = ".config/system.conf"  # of vm-bhyve: its switches
 
 
 def import_guest(asked: Asked) -> int:
     from bhyved.core.imports import ForeignError
+    from bhyved.core.imports.imported import renamed
 
-    path = asked.names[0]
-    text = _read(path)
     files = cache(lambda: Files(asked))  # read once, and not before there is a guest
+    found = foreignfiles.find(asked.names[0], files)
     try:
-        imported = _translated(asked, files, path, text)
+        imported = _translated(asked, files, found)
     except ForeignError as error:
-        raise Failure(FAILED, f"{path}: {error}") from None
+        raise Failure(FAILED, f"{found.path or '-'}: {error}") from None
     name = asked.text("name") or imported.name
     if not name:
-        raise Failure(USAGE, f"import: {path} does not say what the guest is called: use --name")
+        raise Failure(USAGE, f"import: {found.path or '-'} does not say what the guest is called: use --name")
+    if imported.name not in ("", name):
+        imported.notes += renamed(imported.name, name, imported.table)
     table = {"autostart": False} | imported.table
     guest = files().place(name)
-    written = _with_notes(toml(table), path, imported.notes)
+    written = _with_notes(toml(table), found.path, imported.notes)
     guest.judged(written)
     if asked.has("dry-run"):
         sys.stdout.write(written)
@@ -63,61 +65,58 @@ def _told(asked: Asked, guest: Place, imported: Imported) -> int:
     return OK
 
 
-def _read(path: str) -> str:
-    """Raises Failure."""
-    from bhyved.host import durable
-
-    try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            data = file.read(LONGEST + 1)
-    except OSError as error:
-        raise Failure(FAILED, f"{path} cannot be read: {durable.why(error)}") from None
-    if len(data) > LONGEST:
-        raise Failure(FAILED, f"{path} is larger than any guest's configuration")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise Failure(FAILED, f"{path} is no text") from None
-
-
-def _translated(asked: Asked, files: Callable[[], Files], path: str, text: str) -> Imported:
+def _translated(asked: Asked, files: Callable[[], Files], found: Found) -> Imported:
     """Raises ForeignError, Failure."""
-    from bhyved.core.imports import ForeignError, domain, script, vmbhyve
+    from bhyved.core.imports import ForeignError, bmd, cbsd, domain, iohyve, script, vmbhyve
 
-    here = os.getcwd() if path == "-" else os.path.dirname(os.path.abspath(path))
-    bridges = _bridges(asked)
+    text, here, bridges, guest = found.text, found.here, _bridges(asked), asked.text("guest") or ""
     if domain.is_domain(text):
         return domain.translate(text, bridges=bridges)
+    if iohyve.is_listing(text):
+        return iohyve.translate(text, guest=guest, dataset=asked.text("dataset") or "", bridges=bridges)
+    if cbsd.is_config(text):
+        return _from_cbsd(found, bridges)
+    if bmd.is_config(text):
+        return bmd.translate(foreignfiles.source(found), guest=guest, include=foreignfiles.matching, bridges=bridges)
     if script.is_config(text):
         return script.from_config(text, here=here, bridges=bridges)
     if vmbhyve.is_config(text):
-        return _from_vm_bhyve(asked, files, path, text, here, bridges)
+        return _from_vm_bhyve(asked, files, found, bridges)
     if script.has_command(text):
         return script.from_script(text, here=here, bridges=bridges)
+    if iohyve.is_of_chyves(text):
+        raise ForeignError("a guest of chyves: its log has the bhyve command of each start (stdout_level=3); import that line")
     raise ForeignError(
-        "there is no guest in it: it may be a vm-bhyve configuration, a libvirt domain (virsh dumpxml), a bhyve_config(5) file, "
-        "or a script with a bhyve command"
+        "there is no guest in it: it may be a configuration of vm-bhyve, bmd or CBSD, a libvirt domain (virsh dumpxml), "
+        "the properties of an iohyve guest (zfs get), a bhyve_config(5) file, or a script with a bhyve command"
     )
 
 
-def _from_vm_bhyve(asked: Asked, files: Callable[[], Files], path: str, text: str, here: str, bridges: dict[str, str]) -> Imported:
+def _from_cbsd(found: Found, bridges: dict[str, str]) -> Imported:
+    from bhyved.core.imports import cbsd
+
+    rows, why = foreignfiles.rows(os.path.join(found.here, foreignfiles.CBSD_DATABASE), cbsd.TABLES)
+    imported = cbsd.translate(found.text, rows=rows, bridges=bridges)
+    imported.notes += [why] if why else []
+    return imported
+
+
+def _from_vm_bhyve(asked: Asked, files: Callable[[], Files], found: Found, bridges: dict[str, str]) -> Imported:
     from bhyved.core.imports import vmbhyve
 
-    name = asked.text("name") or ("" if path == "-" else os.path.basename(path).removesuffix(".conf"))
-    system = os.path.join(os.path.dirname(here), _SYSTEM)
-    known = vmbhyve.switches(_read(system)) if os.path.exists(system) else {}
-    dataset = asked.text("dataset") or (_dataset(files, here) if "zvol" in text else "")
-    return vmbhyve.translate(text, name=name, directory=here, dataset=dataset, bridges=known | bridges)
+    name = asked.text("name") or os.path.basename(found.path).removesuffix(".conf")
+    system = os.path.join(os.path.dirname(found.here), _SYSTEM)
+    known = vmbhyve.switches(foreignfiles.read(system)) if os.path.exists(system) else {}
+    dataset = asked.text("dataset") or (_dataset(files, found.here) if "zvol" in found.text else "")
+    return vmbhyve.translate(found.text, name=name, directory=found.here, dataset=dataset, bridges=known | bridges)
 
 
 def _dataset(files: Callable[[], Files], directory: str) -> str:
     """The dataset that a directory is on; '' where zfs(8) cannot say."""
     from bhyved.core.errors import HostError
-    from bhyved.host.toolbox import Tools
 
-    tools = Tools(bin=tuple(map(str, files().paths.bin)))
     try:
-        return tools.ask(("zfs", "list", "-H", "-o", "name", directory), limit_s=ZFS_LIMIT_S).stdout.decode(errors="replace").strip()
+        return foreignfiles.zfs(files, "list", "-H", "-o", "name", directory).strip()
     except HostError:
         return ""
 
@@ -128,16 +127,14 @@ def _bridges(asked: Asked) -> dict[str, str]:
     for pair in filter(None, (asked.text("bridge") or "").split(",")):
         there, is_pair, here = pair.partition("=")
         if not (there and is_pair and here):
-            raise Failure(
-                USAGE, f'import: --bridge "{pair}" should be a switch, network or tap of the other tool and a bridge: public=bridge0'
-            )
+            raise Failure(USAGE, f'import: --bridge "{pair}" should be a switch, network, bridge or tap there and a bridge: public=bridge0')
         found[there] = here
     return found
 
 
 def _with_notes(text: str, path: str, notes: list[str]) -> str:
     """The file begins with where it comes from and what was left out, for whoever reads it in a year."""
-    lines = [f"# Imported from {'standard input' if path == '-' else os.path.abspath(path)}.", *(f"# - {note}" for note in notes)]
+    lines = [f"# Imported from {path or 'standard input'}.", *(f"# - {note}" for note in notes)]
     return "".join(f"{_plain(line)}\n" for line in lines) + "\n" + text
 
 

@@ -471,17 +471,22 @@ VERBS = (
         options=(
             Option("-n --dry-run", "print the file, and write nothing"),
             Option("--name", "what the guest is called here; default: what it is called there", value="NAME", kind="text"),
-            Option("-b --bridge", "the bridge for each switch, network or tap of the other tool", value="THERE=BRIDGE[,...]", kind="text"),
-            Option("--dataset", "where vm-bhyve keeps the guest's zvols; default: asked of zfs(8)", value="DATASET", kind="text"),
+            Option("--guest", "which guest of a file that has several", value="NAME", kind="text"),
+            Option("-b --bridge", "the bridge for each switch, network, bridge or tap there", value="THERE=BRIDGE[,...]", kind="text"),
+            Option("--dataset", "where the other tool keeps the guest's zvols; default: asked of zfs(8)", value="DATASET", kind="text"),
             CONFIG,
         ),
         about=(
-            "FILE is NAME.conf of vm-bhyve, a domain of libvirt (virsh dumpxml), a bhyve_config(5) file, or a script with a bhyve command; "
-            '"-" is standard input. Devices keep their PCI slots and addresses. What has no place in the new file is told, and stands '
-            "at its top. The guest gets autostart = false: it may still run elsewhere. Needs no daemon, and changes nothing there."
+            "FILE is NAME.conf of vm-bhyve, bmd.conf, bhyve.conf of CBSD, the dataset of an iohyve guest, a domain of libvirt (virsh "
+            'dumpxml), a bhyve_config(5) file, or a script with a bhyve command; "-" is standard input. Devices keep their PCI slots and '
+            "addresses. What has no place in the new file is told, and stands at its top. The guest gets autostart = false: it may still "
+            "run elsewhere. Needs no daemon, and changes nothing there."
         ),
         examples=(
             ("vmctl import /zroot/vm/web1/web1.conf", "a guest of vm-bhyve"),
+            ("vmctl import /usr/local/etc/bmd.conf --guest web1", "one of bmd's"),
+            ("vmctl import /usr/jails/jails-system/web1", "a guest of CBSD"),
+            ("vmctl import zroot/iohyve/web1", "a guest of iohyve"),
             ("vmctl import web1.xml --bridge default=bridge0", "what virsh dumpxml web1 has printed"),
             ("vmctl import -n ./run-web1.sh", "only look"),
         ),

@@ -45,7 +45,7 @@ _vmctl()
 	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	doctor) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso -c --config --socket" guests=yes ;;
-	import) options="-n --dry-run --name -b --bridge --dataset -c --config --json --socket -h --help" values="--name -b --bridge --dataset -c --config --socket" guests=files ;;
+	import) options="-n --dry-run --name --guest -b --bridge --dataset -c --config --json --socket -h --help" values="--name --guest -b --bridge --dataset -c --config --socket" guests=files ;;
 	reload) options="--plan --prune --json --socket -h --help" values="--socket" guests=no ;;
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;
 	esac

@@ -1,6 +1,7 @@
 """The result of every reader, and what they read and say alike."""
 
 import posixpath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -51,6 +52,31 @@ def whole_number(text: str, what: str = "") -> int:
     if not text.strip().isdecimal():
         raise ForeignError(f"{what}{text!r} should be a number")
     return int(text)
+
+
+def chosen(names: Sequence[str], wanted: str) -> str:
+    """Which guest of a file with several; '' is the only one. Raises ForeignError."""
+    if not names:
+        raise ForeignError("there is no guest in it")
+    if wanted in names or (not wanted and len(names) == 1):
+        return wanted or names[0]
+    why = f"{wanted!r} is none of the guests in it" if wanted else f"{len(names)} guests are in it"
+    raise ForeignError(f"{why}: --guest takes one of {', '.join(names)}")
+
+
+def starts_there(starts: bool, where: str) -> str:
+    """What is to be known of a guest that comes up with its host, or does not. `where`: the words that say so there."""
+    if starts:
+        return f"{where}: it starts with the host there; autostart = true is for when it no longer does"
+    return f"{where}: it does not start with the host there, nor here: autostart stays false"
+
+
+def renamed(was: str, now: str, table: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a guest that bhyve has called otherwise until now."""
+    notes = [f"bhyve calls it {was} there: bhyved, which looks for {now}, does not see it run; stop it there before the first start here"]
+    if "uuid" not in table:
+        notes.append("bhyve makes its UUID from the names of host and guest: without uuid = … it changes with the name")
+    return notes
 
 
 def absolute(here: str, path: str) -> str:
