@@ -59,6 +59,19 @@ def test_a_healthy_host(patient: Patient) -> None:
     assert "fail" not in ran.out
 
 
+def test_seeds_without_makefs(patient: Patient) -> None:
+    """Who makes them, and for whom; or that nobody can."""
+    assert "cloud-init" not in patient.findings()
+    patient.guest("web", "[cloud-init]\n")
+    assert patient.findings("ok")["cloud-init"] == (f"{patient.root}/bin/makefs makes the seeds of web", "")
+
+    (patient.root / "bin/makefs").unlink()
+    text, _ = patient.findings("fail")["cloud-init"]
+
+    assert text.startswith("makefs was not found in ")
+    assert text.endswith(": it is part of FreeBSD's base system, and makes the seeds of web")
+
+
 def test_stop_timeouts_that_do_not_fit(patient: Patient) -> None:
     """The very lines for rc.conf and sysctl.conf, with which they fit."""
     patient.guest("web", '[stop]\ntimeout = "5m"\n')

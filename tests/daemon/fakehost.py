@@ -51,6 +51,7 @@ class FakeMachine:
     spawn_fails: list[HostError | None] = field(default_factory=list)
     clean_fails: list[HostError | None] = field(default_factory=list)
     prepare_s: float = 0.0
+    seed: str = ""  # the fingerprint of what it attaches
     loader: list[tuple[float, int]] = field(default_factory=list)  # seconds, status
     log: list[tuple[float, str]] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
@@ -80,7 +81,7 @@ class FakeMachine:
         self._stage = Stage.PREPARING
         if order.cold:
             self.suspension = None
-        return Prepared(taps=("tap1000",), resumed=self.suspension)
+        return Prepared(taps=("tap1000",), resumed=self.suspension, seed=self.seed)
 
     def spawn_loader(self, consoles: Sequence[int] = ()) -> None:
         self._say("load")

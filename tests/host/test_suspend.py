@@ -12,10 +12,12 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.spec import VmSpec
+from bhyved.core.status import VmRecord
 from bhyved.host import suspending
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_booted
 from tests.host.scripts import until
+from tests.host.test_seed import MAKEFS
 
 MIB = 1 << 20
 #: Ends as `go` says, once it is there; what `words` says it prints first.
@@ -66,9 +68,9 @@ def where(host: OneHost) -> set[str]:
     return set(os.listdir(directory)) if directory.exists() else set()
 
 
-async def suspended(host: OneHost, machine: GuestMachine) -> Outcome:
+async def suspended(host: OneHost, machine: GuestMachine, **more: Any) -> Outcome:
     """A guest that has been started and suspended."""
-    await start(machine, able_guest(host))
+    await start(machine, able_guest(host, **more))
     await until_booted(host)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -565,3 +567,24 @@ async def test_what_a_host_left_that_went_down_in_a_suspend(able: OneHost, machi
     assert (await machine.prepare(order(able_guest(able)))).resumed is None
 
     assert where(able) == set()
+
+
+async def test_a_resumed_guest_has_the_seed_it_had(able: OneHost, machine: GuestMachine, tmp_path: Path) -> None:
+    """Its devices are those of its state, also when it has been set up meanwhile; another seed in the drive would be another medium."""
+    able.scripts.write("makefs", f"HERE={tmp_path}{MAKEFS}")
+    script = tmp_path / "user-data"
+    script.write_text("#!/bin/sh\n")
+    more = {"cloud-init": {"when": "first", "user-data": str(script)}}
+    await suspended(able, machine, **more)
+    seed = machine._ledger.seed if machine._ledger is not None else ""
+    await machine.clean(final=True)
+    script.write_text("#!/bin/sh\ntrue\n")
+    with pytest.raises(HostError, match="what its cloud-init seed is made of has changed since: put that back"):
+        await machine.prepare(order(able_guest(able, **more), record=VmRecord(seed=seed)))
+
+    script.write_text("#!/bin/sh\n")
+    prepared = await machine.prepare(order(able_guest(able, **more), record=VmRecord(seed=seed)))
+
+    assert prepared.resumed is not None
+    assert prepared.seed == seed != ""
+    assert f"port.0.path={able.db}/cloud-init/web.iso" in (able.directory() / "bhyve.conf").read_text()
