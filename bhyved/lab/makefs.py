@@ -56,7 +56,7 @@ def _make(argv: list[str]) -> None:
         raise errx(1, f"the lab makes cd9660 only, not {kind}", "makefs")
     image, directory = words[:2]
     if not os.path.isdir(directory):
-        raise err(1, f"Can't open `{directory}' for reading", FileNotFoundError(2, ""), "makefs")
+        raise err(1, f"Can't stat `{directory}'", FileNotFoundError(2, ""), "makefs")
     _write(image, directory, label.upper(), rockridge=rockridge)
 
 

@@ -3,10 +3,12 @@
 import json
 import os
 import socket
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from bhyved.host.hostlock import HostLock
 from bhyved.lab import layout, settle, state
@@ -65,6 +67,10 @@ def test_seeds_without_makefs(patient: Patient) -> None:
     patient.guest("web", "[cloud-init]\n")
     assert patient.findings("ok")["cloud-init"] == (f"{patient.root}/bin/makefs makes the seeds of web", "")
 
+    main = patient.root / "etc/bhyved.toml"
+    table = tomllib.loads(main.read_text())
+    table["paths"]["bin"] = [str(patient.root / "bin")]  # not where this machine may have one
+    main.write_text(tomli_w.dumps(table))
     (patient.root / "bin/makefs").unlink()
     text, _ = patient.findings("fail")["cloud-init"]
 

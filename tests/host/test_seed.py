@@ -1,7 +1,9 @@
 """A guest's seed on disk: the files that its file names, the image, and when a run is given it."""
 
 import os
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,22 @@ async def test_an_image_is_made_anew_only_when_something_has_changed(host: OneHo
     again = await machine.prepare(order(spec))
     assert makes(host) == 3
     assert again.seed == changed.seed
+
+
+async def test_makefs_itself_makes_it(host: OneHost, machine: GuestMachine, tmp_path: Path) -> None:
+    """makefs(8), as NetBSD has it and FreeBSD took it from there: any reader finds the files under their own names."""
+    real = shutil.which("makefs", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if real is None or shutil.which("xorriso") is None:
+        pytest.skip("makefs and xorriso are not installed")
+    host.scripts.write("makefs", f'exec {real} "$@"')
+    await machine.prepare(order(guest(**{"cloud-init": {"ssh-keys": [KEY]}})))
+    out = tmp_path / "out"
+    subprocess.run(["xorriso", "-osirrox", "on", "-indev", image(host), "-extract", "/", out], check=True, capture_output=True)
+
+    assert sorted(os.listdir(out)) == ["bhyved-seed", "meta-data", "user-data"]
+    assert (out / "meta-data").read_text() == 'instance-id: "web"\nlocal-hostname: "web"\n'
+    assert (out / "user-data").stat().st_mode & 0o777 == 0o600
+    assert image(host).read_bytes()[32768 + 40 : 32768 + 72] == b"cidata".ljust(32)
 
 
 @pytest.mark.parametrize(

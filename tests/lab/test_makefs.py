@@ -48,7 +48,7 @@ def test_a_directory_becomes_an_image(lab: Lab, tree: Path, tmp_path: Path) -> N
         (("-t", "cd9660", "-o", "label=ci-data", "IMAGE", "TREE"), "makefs: error: The Disk Label must be composed of d-characters"),
         (("-t", "cd9660", "-o", f"label={'a' * 33}", "IMAGE", "TREE"), "makefs: error: The Disk Label must be at most 32 characters"),
         (("-t", "ffs", "IMAGE", "TREE"), "makefs: the lab makes cd9660 only, not ffs"),
-        (("-t", "cd9660", "IMAGE", "/nowhere"), "makefs: Can't open `/nowhere' for reading"),
+        (("-t", "cd9660", "IMAGE", "/nowhere"), "makefs: Can't stat `/nowhere': No such file or directory"),
     ],
 )
 def test_refusals(lab: Lab, tree: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
