@@ -23,7 +23,6 @@ QUOTED = 200  # characters of a guest's or bhyve's own words in a sentence
 _EFFECTS = {
     Effect.NEXT_GUEST_REBOOT: "in force with its next run, a reboot of the guest is enough",
     Effect.NEXT_COLD_START: "in force when it is stopped and started",
-    Effect.NEEDS_STOP: "in force once it has been stopped",
     Effect.REFUSED: "not possible while bhyved runs",
 }
 

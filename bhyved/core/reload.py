@@ -1,7 +1,7 @@
 """Old configuration and new → what changes, and when each change takes effect.
 
-Every run, also the one after a guest's own reboot, is a new bhyve on a new node with a newly written file; so hardware waits for the
-guest's next reboot, and only what outlives runs (the console hub) or belongs to a cold start waits longer.
+Every run, also the one after a guest's own reboot, is a new bhyve on a new node with a newly written file; so hardware, serial ports too,
+waits for the guest's next reboot, and only what belongs to a cold start waits longer. What needs a stop is a guest whose file has gone.
 """
 
 import enum
@@ -21,7 +21,6 @@ class Effect(enum.StrEnum):
     LIVE = "live"
     NEXT_GUEST_REBOOT = "next-guest-reboot"
     NEXT_COLD_START = "next-cold-start"
-    NEEDS_STOP = "needs-stop"
     REFUSED = "refused"
 
 
@@ -56,7 +55,6 @@ _VM_EFFECTS = {
     "boot.timeout": Effect.LIVE,
     "disk.create": Effect.LIVE,
     "disk.shared": Effect.LIVE,
-    "serial": Effect.NEEDS_STOP,  # the hub holds the port across runs
     "serial.on-detach": Effect.LIVE,
     "serial.hangup-line": Effect.LIVE,
     "serial.log": Effect.LIVE,

@@ -322,6 +322,7 @@ class Reloaded(Result, frozen=True, kw_only=True):
     daemon: tuple[Change, ...] = ()
     starts: tuple[str, ...] = ()  # new guests that begin to run
     stops: tuple[str, ...] = ()  # guests without a file that are stopped
+    orphans: tuple[str, ...] = ()  # guests without a file that go on as they are; the others of `removed` are forgotten
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

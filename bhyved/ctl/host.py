@@ -31,17 +31,24 @@ def reload(asked: Asked) -> int:
 
 def _lines(done: dict[str, Any]) -> list[str]:
     planned = not done["applied"]
-    lines = [f"{name}: new" + (", starts" if name in done["starts"] else "") for name in done["added"]]
+    lines = [f"{name}: new, " + ("starts" if name in done["starts"] else "starts when somebody starts it") for name in done["added"]]
     for name in done["removed"]:
-        lines.append(f"{name}: its file is gone" + (", is stopped and forgotten" if name in done["stops"] else ""))
+        lines.append(f"{name}: its file has gone, {_without_file(done, name)}")
     for name, changes in done["changed"].items():
-        lines += [f"{name}: {_change(change)}" for change in changes]
-    lines += [f"bhyved: {_change(change)}" for change in done["daemon"]]
+        lines += [f"{name}: {_change(change, planned=planned)}" for change in changes]
+    lines += [f"bhyved: {_change(change, planned=planned)}" for change in done["daemon"]]
     return [*lines, "nothing has been changed: this is the plan"] if planned and lines else lines
 
 
-def _change(change: dict[str, Any]) -> str:
-    return f"{change['key']} = {one_line(value_of(change['new']))}, was {one_line(value_of(change['old']))}: {effect(change['effect'])}"
+def _without_file(done: dict[str, Any], name: str) -> str:
+    if name in done["orphans"]:
+        return "goes on as it is until `vmctl reload --prune` stops it"
+    return "is stopped and forgotten" if name in done["stops"] else "is forgotten"
+
+
+def _change(change: dict[str, Any], *, planned: bool) -> str:
+    when = "in force at once" if planned and change["effect"] == "live" else effect(change["effect"])
+    return f"{change['key']} = {one_line(value_of(change['new']))}, was {one_line(value_of(change['old']))}: {when}"
 
 
 def drain(asked: Asked) -> int:

@@ -160,8 +160,7 @@ _EFFECTS = {
     "live": "in force already",
     "next-guest-reboot": "from its next run on",
     "next-cold-start": "when it is stopped and started",
-    "needs-stop": "once it has been stopped",
-    "refused": "not while bhyved runs",
+    "refused": "when bhyved is restarted, which guests outlive",
 }
 
 
@@ -183,5 +182,10 @@ def flat(table: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def value_of(value: object) -> str:
-    """As TOML would have it."""
+    """As TOML would have it, without what is not given."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {value_of(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(value_of, value))}]"
     return "nothing" if value is None else dump(value)

@@ -108,7 +108,8 @@ class VmDriver:
         if self.broken:
             return Answer(False, "internal-error", self.broken)
         if self.blocked and isinstance(event, lifecycle.Start | lifecycle.Restart) and not _is_auto(event):
-            return Answer(False, "configuration", self.blocked)
+            is_up = isinstance(event, lifecycle.Start) and self._life.phase is Phase.UP
+            return lifecycle.ALREADY if is_up else Answer(False, "configuration", self.blocked)
         if self._early is not None and isinstance(event, lifecycle.WISHES):
             self._early.append(event)
             return lifecycle.ACCEPTED

@@ -42,7 +42,7 @@ from bhyved.daemon.turnstile import Turnstile
 _log = structlog.get_logger()
 
 MEMORY_SHORT = "it starts because somebody asked for it, but memory is short"
-ORPHANED = "its configuration file has gone: it goes on as it is until `vmctl reload --prune`"
+ORPHANED = "its configuration file has gone: nothing starts it any more; put the file back, or `vmctl reload --prune` forgets it"
 
 
 class Supervisor:
@@ -312,6 +312,7 @@ class Supervisor:
             changes = plan_reload(now, loaded.vms, (self.daemon_spec, loaded.daemon))
             orphans = tuple(sorted(name for name, driver in self._drivers.items() if driver.orphaned and name not in loaded.vms))
             changes = msgspec.structs.replace(changes, removed=tuple(sorted({*changes.removed, *(orphans if prune else ())})))
+            running = tuple(name for name in changes.removed if name in self._drivers and not self._drivers[name].is_over)
             if not plan_only:
                 await self._apply(loaded, changes, prune=prune, by=by)
             return Reloaded(
@@ -321,7 +322,8 @@ class Supervisor:
                 changed=dict(changes.changed),
                 daemon=changes.daemon,
                 starts=tuple(name for name in changes.added if loaded.vms[name].autostart and not self.closing and self.drain is None),
-                stops=tuple(name for name in changes.removed if prune and name in self._drivers and not self._drivers[name].is_over),
+                stops=running if prune else (),
+                orphans=() if prune else running,
                 warnings=warnings,
             )
 

@@ -305,7 +305,7 @@ def test_a_run_of_an_earlier_daemon_is_said():
     ("effects", "words"),
     [
         ([Effect.NEXT_GUEST_REBOOT], "with its next run"),
-        ([Effect.NEXT_GUEST_REBOOT, Effect.NEEDS_STOP], "once it has been stopped"),
+        ([Effect.NEXT_GUEST_REBOOT, Effect.NEXT_COLD_START], "when it is stopped and started"),
         ([Effect.NEXT_COLD_START, Effect.LIVE], "when it is stopped and started"),
         ([Effect.REFUSED], "not possible while bhyved runs"),
     ],

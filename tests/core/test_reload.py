@@ -31,7 +31,7 @@ def daemon(text: str) -> DaemonSpec:
         ("", '[stop]\ntimeout = "5m"', (Change("stop.timeout", "1m", "5m", Effect.LIVE),)),
         ("", "[stop]\nignore-early-term = false", (Change("stop.ignore-early-term", True, False, Effect.NEXT_GUEST_REBOOT),)),
         ("", '[[serial]]\non-detach = "hangup-line"', (Change("serial[0].on-detach", "nothing", "hangup-line", Effect.LIVE),)),
-        ("", '[[serial]]\nmode = "external"', (Change("serial[0].mode", "managed", "external", Effect.NEEDS_STOP),)),
+        ("", '[[serial]]\nmode = "external"', (Change("serial[0].mode", "managed", "external", Effect.NEXT_GUEST_REBOOT),)),
         ("[graphics]", "[graphics]\nwait = true", (Change("graphics.wait", False, True, Effect.NEXT_COLD_START),)),
         (
             '[[disk]]\npath = "/a"',

@@ -501,12 +501,18 @@ def test_reload(vmctl: Vmctl) -> None:
     """Every change on a line, with the moment when it counts."""
     done = {
         "applied": False,
-        "added": ["new"],
-        "removed": ["old"],
-        "changed": {"a": [{"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"}]},
+        "added": ["new", "spare"],
+        "removed": ["gone", "idle", "old"],
+        "changed": {
+            "a": [
+                {"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"},
+                {"key": "cdrom[0]", "old": None, "new": {"path": "/a.iso", "slot": None, "on": [True]}, "effect": "next-cold-start"},
+            ]
+        },
         "daemon": [{"key": "start-parallel", "old": 2, "new": None, "effect": "live"}],
         "starts": ["new"],
         "stops": ["old"],
+        "orphans": ["gone"],
         "warnings": ["a: odd"],
     }
     with playing(config_reload=done) as daemon:
@@ -515,9 +521,13 @@ def test_reload(vmctl: Vmctl) -> None:
         assert daemon.params("config.reload") == [{"plan": True, "prune": True}]
     assert ran.out.splitlines() == [
         "new: new, starts",
-        "old: its file is gone, is stopped and forgotten",
+        "spare: new, starts when somebody starts it",
+        "gone: its file has gone, goes on as it is until `vmctl reload --prune` stops it",
+        "idle: its file has gone, is forgotten",
+        "old: its file has gone, is stopped and forgotten",
         'a: memory = "2G", was "1G": from its next run on',
-        "bhyved: start-parallel = nothing, was 2: in force already",
+        'a: cdrom[0] = { path = "/a.iso", on = [true] }, was nothing: when it is stopped and started',
+        "bhyved: start-parallel = nothing, was 2: in force at once",
         "nothing has been changed: this is the plan",
     ]
     assert ran.err == "warning: a: odd\n"

@@ -154,6 +154,7 @@ async def test_a_reload_adds_changes_and_orphans(autojump_clock: trio.abc.Clock)
         it.files.loaded = Loaded(daemon=FAST, vms={"same": changed, "new": guest("new", autostart=True)})
         plan = await it.guests.reload(plan_only=True, prune=False, by="alice")
         assert (plan.applied, plan.added, plan.removed, list(plan.changed)) == (False, ("new",), ("old",), ["same"])
+        assert (plan.starts, plan.stops, plan.orphans) == (("new",), (), ("old",))
         assert it.guests.names() == ["old", "same"]
 
         await it.guests.reload(plan_only=False, prune=False, by="alice")
@@ -161,8 +162,10 @@ async def test_a_reload_adds_changes_and_orphans(autojump_clock: trio.abc.Clock)
         assert it.status("old").orphaned
         assert it.status("old").phase is Phase.UP
         assert it.guests.spec("same") == changed
+        assert it.start("old").code == "already"
 
-        await it.guests.reload(plan_only=False, prune=True, by="alice")
+        pruned = await it.guests.reload(plan_only=False, prune=True, by="alice")
+        assert (pruned.removed, pruned.stops, pruned.orphans) == (("old",), ("old",), ())
         while "old" in it.guests.names():
             await it.guests.board.wait_newer(it.guests.board.generation)
         assert it.machine("old").did[-2:] == ["press", "clean all"]
