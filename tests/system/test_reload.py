@@ -6,6 +6,16 @@ from tests.system.labkit import QUICK, running, sim
 
 OFF = "autostart = false\n"
 BRIDGE = '[[network]]\nbridge = "bridge0"\n'
+CHANGED = f"""cpus = 2
+owner = ["alice"]
+{BRIDGE}[graphics]
+wait = true
+[[serial]]
+[[serial]]
+port = "com2"
+[restart]
+backoff = "1s"
+"""
 
 
 def test_what_is_planned_is_what_happens() -> None:
@@ -14,12 +24,7 @@ def test_what_is_planned_is_what_happens() -> None:
         lab.phase("up", "web1", "down", "gone")
         assert lab.ask("stop", "down")["ok"]
         pid = lab.phase("down", "down")["web1"]["pid"]
-        lab.write(
-            "web1",
-            sim(
-                more=f'cpus = 2\nowner = ["alice"]\n{BRIDGE}[graphics]\nwait = true\n[[serial]]\n[[serial]]\nport = "com2"\n[restart]\nbackoff = "1s"\n'
-            ),
-        )
+        lab.write("web1", sim(more=CHANGED))
         lab.write("down", sim(more='owner = ["bob"]\n'))
         lab.write("new", sim())
         lab.write("spare", sim(more=OFF))
