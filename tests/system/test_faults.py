@@ -266,6 +266,111 @@ def test_two_daemons_at_once() -> None:
         lab.stop()
 
 
+def test_daemons_that_start_in_the_same_moment() -> None:
+    """Exactly one looks after the guests, each of which it starts once; the others say who is first."""
+    guests = [f"web{number}" for number in range(5)]
+    with running({name: sim(more=AGAIN + TAP) for name in guests}) as lab:
+        lab.phase("up", *guests)
+        argv = [*BHYVED, "-c", f"{lab.root}/etc/bhyved.toml"]
+        lab.kill_daemon()
+        for turn in range(1, 3):
+            for name in guests:  # so that each has to be started
+                for pid in lab.bhyves(name):
+                    os.kill(pid, signal.SIGKILL)
+            said = [(lab.root / f"said{number}").open("w+") for number in range(4)]
+            daemons = [subprocess.Popen(argv, stdout=file, stderr=file) for file in said]
+            until(lambda started=daemons: sum(daemon.poll() is None for daemon in started) == 1)
+            until(lambda: answers(lab))
+            lab.phase("up", *guests)
+
+            winner = next(daemon for daemon in daemons if daemon.poll() is None)
+            assert lab.daemon_pid == winner.pid
+            for daemon, file in zip(daemons, said, strict=True):
+                file.seek(0)
+                assert daemon is winner or (daemon.returncode == 78 and "bhyved is already running" in file.read())
+                file.close()
+            assert [len(lab.bhyves(name)) for name in guests] == [1] * len(guests)
+            assert [len(lab.runs(name)) for name in guests] == [turn] * len(guests)
+            winner.kill()
+            winner.wait()
+        lab.start()
+        lab.stop()
+        assert lab.leftovers() == []
+
+
+def answers(lab: LabHost) -> bool:
+    """Whether a daemon serves."""
+    try:
+        lab.call("daemon.info")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with any guest, and dies of any signal."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("fifo", ["held", "removed"])
+def test_a_pid_that_somebody_else_has_by_now(stranger: subprocess.Popen[bytes], fifo: str) -> None:
+    """The FIFO tells that a guest lives, or what runs does: its own bhyve is adopted and stopped, whatever pid was written down."""
+    with running({"web": sim(), "db": sim(), "other": sim()}) as lab:
+        pids = {name: row["pid"] for name, row in lab.phase("up", "web", "db", "other").items()}
+        lab.kill_daemon()
+        if fifo == "removed":
+            for name in ("web", "db"):
+                (lab.root / f"run/vm/{name}/alive").unlink()
+        write_pid(lab, "web", stranger.pid)
+        write_pid(lab, "db", pids["other"])
+        lab.start()
+        lab.phase("up", "web", "db", "other")
+        for verb, name in (("stop", "web"), ("poweroff", "db")):
+            assert lab.ask(verb, name)["ok"]
+        lab.phase("down", "web", "db")
+
+        assert lab.bhyves("web") == lab.bhyves("db") == []
+        assert stranger.poll() is None
+        assert (lab.rows()["other"]["pid"], lab.bhyves("other")) == (pids["other"], [pids["other"]])
+        lab.stop()
+    assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("fifo", ["free", "removed"])
+def test_a_pid_of_a_guest_that_has_ended(stranger: subprocess.Popen[bytes], fifo: str) -> None:
+    """Keeper and bhyve were killed while no daemon watched, and their pid is a stranger's: it is nobody's guest, and left alone."""
+    with running({"web": sim(more=AGAIN), "db": sim(more=AGAIN), "other": sim()}) as lab:
+        pids = {name: row["pid"] for name, row in lab.phase("up", "web", "db", "other").items()}
+        lab.kill_daemon()
+        for name in ("web", "db"):
+            os.kill(keeper_of(pids[name]), signal.SIGKILL)
+            os.kill(pids[name], signal.SIGKILL)
+            if fifo == "removed":
+                (lab.root / f"run/vm/{name}/alive").unlink()
+        until(lambda: not psutil.pid_exists(pids["web"]) and not psutil.pid_exists(pids["db"]))
+        write_pid(lab, "web", stranger.pid)
+        write_pid(lab, "db", pids["other"])
+        lab.start()
+        rows = lab.until(lambda rows: all(rows[name]["phase"] == "up" and lab.runs(name) for name in ("web", "db")), "they run again")
+
+        assert not {rows[name]["pid"] for name in ("web", "db")} & {stranger.pid, pids["other"], None}
+        assert [[run["kind"] for run in lab.runs(name)] for name in ("web", "db", "other")] == [["unknown"], ["unknown"], []]
+        assert (rows["other"]["pid"], stranger.poll()) == (pids["other"], None)
+        assert [len(lab.bhyves(name)) for name in ("web", "db", "other")] == [1, 1, 1]
+        lab.stop()
+    assert stranger.poll() is None
+
+
+def write_pid(lab: LabHost, name: str, pid: int) -> None:
+    """As the keeper would have, had the number been given away since."""
+    with (lab.root / f"run/vm/{name}/pid").open("r+b") as file:
+        file.write(b"%d\n" % pid)
+
+
 @needs_linux
 def test_no_descriptors_are_left() -> None:
     """A start fails with the reason and is tried again, guests that run are looked after, and all is well when there are some again."""
