@@ -22,7 +22,7 @@ help:
 	@echo 'make fuzz       every property, with many more examples'
 	@echo 'make soak       a day of a busy host in little time'
 	@echo 'make docs       the pages that are drawn from the program'
-	@echo 'make install    rc script, respawner, manuals, samples (DESTDIR, PREFIX)'
+	@echo 'make install    rc script, manuals, completion, configuration to begin with (DESTDIR, PREFIX)'
 
 venv: .venv/.stamp
 
@@ -68,8 +68,18 @@ install:
 	install -m 644 etc/bhyved.toml.sample $(DESTDIR)$(PREFIX)/etc/bhyved
 	for file in etc/template.d/*.toml; do install -m 644 $$file $(DESTDIR)$(PREFIX)/etc/bhyved/template.d/`basename $$file`.sample || exit 1; done
 	install -m 644 etc/newsyslog.d/bhyved.conf $(DESTDIR)$(PREFIX)/etc/newsyslog.conf.d/bhyved.conf.sample
+	@# What the daemon reads is there after a first install, and somebody's own after that.
+	for sample in $(DESTDIR)$(PREFIX)/etc/bhyved/*.sample $(DESTDIR)$(PREFIX)/etc/bhyved/template.d/*.sample \
+		$(DESTDIR)$(PREFIX)/etc/newsyslog.conf.d/bhyved.conf.sample; do \
+		[ -e "$${sample%.sample}" ] || install -m 644 "$$sample" "$${sample%.sample}" || exit 1; \
+	done
 	install -m 644 etc/devfs.rules.sample $(DESTDIR)$(PREFIX)/share/examples/bhyved
 	cp -R etc/prometheus etc/grafana etc/examples/hooks $(DESTDIR)$(PREFIX)/share/examples/bhyved
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -d $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 644 etc/completion/vmctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmctl
+	install -m 644 etc/completion/_vmctl $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 etc/completion/vmctl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	for page in docs/man/*.5; do install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man5 || exit 1; done
 	for page in docs/man/*.8; do install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man8 || exit 1; done
 

@@ -52,16 +52,15 @@ def import_guest(asked: Asked) -> int:
 
 
 def _told(asked: Asked, guest: Place, imported: Imported) -> int:
-    following = [f"vmctl plan {guest.name}", "vmctl reload", f"vmctl start {guest.name}"]
+    following = ["vmctl reload", f"vmctl plan {guest.name}", f"vmctl start {guest.name}"]
     if asked.has("json"):
         print_json({"version": 1, "vm": guest.name, "file": guest.file, "notes": imported.notes, "next": following})
         return OK
     for note in imported.notes:
         print(f"note: {note}")
     print(f"{guest.file}: made")
-    print(
-        f"next: {following[0]}; when the guest no longer runs elsewhere, {following[1]}; {following[2]}; then autostart = true in its file"
-    )
+    reload, plan, start = following
+    print(f"next: {reload}; {plan}; when the guest no longer runs elsewhere, {start}; then autostart = true in its file")
     return OK
 
 

@@ -28,7 +28,8 @@ class Files:
         self.settled = configfiles.read(main)
         daemon = self.settled.loaded.daemon
         if daemon is None:
-            raise Failure(CONFIG, "the main file cannot be used", lines=tuple(str(problem) for problem in self.settled.loaded.problems))
+            why = "the main file cannot be used" + ("" if asked.text("config") else "; --config names another")
+            raise Failure(CONFIG, why, lines=tuple(str(problem) for problem in self.settled.loaded.problems))
         self.paths = daemon.paths
         self.directory = str(daemon.paths.vm_dir or os.path.join(os.path.dirname(main), _VM_D))
 

@@ -64,6 +64,7 @@ def main(argv: list[str], *, daemon: Daemon = _DAEMON) -> int:
             return _complain(f"another `bhyved lab` looks after {root}", FAILED)
         part_with_daemon(root)
         settle.write(root, settle.Wanted(vm_dir=_absolute(asked.vm_dir), config=asked.config, metrics=asked.metrics))
+        settle.add_templates(root)
         settle.add_samples(root, layout.engine(root))
         power.on(root)
     except tomllib.TOMLDecodeError as error:

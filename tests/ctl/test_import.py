@@ -36,7 +36,7 @@ def test_a_guest_of_vm_bhyve_moves_in(vmctl: Vmctl, place: Place, there: Path) -
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[-2:] == [
         f"{place.file()}: made",
-        "next: vmctl plan web1; when the guest no longer runs elsewhere, vmctl reload; vmctl start web1; then autostart = true in its file",
+        "next: vmctl reload; vmctl plan web1; when the guest no longer runs elsewhere, vmctl start web1; then autostart = true in its file",
     ]
     assert vmctl(None, "check", "-c", place.main).status == 0
     text = place.file().read_text()

@@ -289,6 +289,20 @@ def test_what_is_asked_for_reaches_the_daemon(lab: Start, root: Path, tmp_path: 
     again.stop()
 
 
+def test_a_new_lab_has_the_templates(root: Path) -> None:
+    """So that the guide's first guest can be tried; what is taken out of them stays out."""
+    layout.make(root)
+    settle.write(root, settle.Wanted())
+    settle.add_templates(root)
+    templates = root / "etc" / "template.d"
+    (templates / "freebsd.toml").unlink()
+    settle.add_templates(root)
+
+    assert {path.name for path in templates.iterdir()} == {
+        path.name for path in Path(_TREE, "etc", "template.d").iterdir() if path.name != "freebsd.toml"
+    }
+
+
 def test_guests_beside_the_main_file_are_found(lab: Start, root: Path, tmp_path: Path) -> None:
     """With --config alone, the vm.d and template.d beside that file are used, as the daemon itself would."""
     (tmp_path / "bhyved.toml").touch()
