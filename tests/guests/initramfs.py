@@ -27,6 +27,7 @@ MODULES = (
     "evdev",
 )
 OPTIONAL_MODULES = ("efivarfs",)  # refuses to load without UEFI, so rc loads it on its own
+CD_MODULES = ("scsi_common", "scsi_mod", "libata", "libahci", "ahci", "cdrom", "sr_mod", "isofs")  # the cloud kernel has no AHCI
 SHARE_MODULES = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")  # the cloud kernel has none of 9p, and rc loads what there is
 
 # The last line of defence of a guest test: rc ends before getty starts, so the login prompt proves that acpid listens.
@@ -86,7 +87,7 @@ def entries(busybox: bytes, applets: Iterable[str], modules: Mapping[str, bytes]
     found.extend(Entry(applet, stat.S_IFLNK | 0o777, b"/bin/busybox") for applet in applets if applet != "bin/busybox")
     found.append(Entry("init", stat.S_IFLNK | 0o777, b"/bin/busybox"))
     found.extend(Entry(name, stat.S_IFREG | mode, text.encode()) for name, (mode, text) in FILES.items())
-    found.append(Entry("modules/order", stat.S_IFREG | 0o644, " ".join(MODULES + SHARE_MODULES).encode()))
+    found.append(Entry("modules/order", stat.S_IFREG | 0o644, " ".join(MODULES + CD_MODULES + SHARE_MODULES).encode()))
     found.extend(Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, content) for name, content in modules.items())
     return found
 

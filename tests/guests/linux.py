@@ -67,7 +67,7 @@ class Uefi:
 def direct(*, full: bool = False) -> Direct:
     """The Linux guest for -kernel, built if need be; skips the test where that cannot be.
 
-    `full`: Debian's kernel for all machines, larger and slower, which has the 9p file system that the cloud kernel lacks.
+    `full`: Debian's kernel for all machines, larger and slower, which has AHCI and the 9p file system, which the cloud kernel lacks.
     """
     _need("qemu-system-x86_64", "apt-get", "dpkg-deb", "lz4", "strip")
     folder = _built("full" if full else "direct", lambda into: _build_direct(into, full=full))
@@ -134,7 +134,8 @@ def _words_of(failure: Exception) -> str:
 def _build_direct(into: Path, *, full: bool) -> None:
     scratch = into.parent
     name = _kernel("linux-image-amd64" if full else "linux-image-cloud-amd64")
-    wanted = (*initramfs.MODULES, *initramfs.OPTIONAL_MODULES, *(initramfs.SHARE_MODULES if full else ()))
+    discs = initramfs.CD_MODULES if full else ("cdrom", "isofs")
+    wanted = (*initramfs.MODULES, *initramfs.OPTIONAL_MODULES, *discs, *(initramfs.SHARE_MODULES if full else ()))
     tree = _unpacked(name, scratch, ("/vmlinuz-" + name.removeprefix("linux-image-"), *(f"/{module}.ko" for module in wanted)))
     (bzimage,) = (tree / "boot").iterdir()
     shutil.copy(bzimage, into / "bzImage")

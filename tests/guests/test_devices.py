@@ -142,6 +142,50 @@ def test_a_guest_reads_and_writes_a_share(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "closed").iterdir()] == ["greeting"]
 
 
+#: What cloud-init does in more words: look for the label on every disk, mount it, read.
+_FIND_SEED = (
+    "mkdir -p /seed; for disk in $(ls /sys/block); do "
+    '[ "$(dd if=/dev/$disk bs=1 skip=32808 count=6 2>/dev/null)" = cidata ] && '
+    "mount -t iso9660 -o ro /dev/$disk /seed && echo =$disk=; done; "
+    "cat /seed/*-data /seed/network-config; echo read-$?"
+)
+
+
+@pytest.mark.parametrize(("model", "full", "disk"), [("ahci-cd", True, "sr0"), ("virtio-blk", False, "vda")], ids=["CD", "disk"])
+def test_a_guest_finds_its_seed_by_the_label(tmp_path: Path, model: str, full: bool, disk: str) -> None:
+    """As a CD, or as a disk where a kernel has no AHCI; after a reboot of the guest it is what the files say by then."""
+    if shutil.which("xorriso") is None:
+        pytest.skip("xorriso is not installed")
+    script = tmp_path / "user-data"
+    script.write_text("#cloud-config\nruncmd: [first-seed]\n")
+    more = f"""
+[[network]]
+bridge = "bridge0"
+[cloud-init]
+model = "{model}"
+user-data = "{script}"
+[[cloud-init.network]]
+addresses = ["192.0.2.77/24"]
+"""
+    with running({"web1": guest(linux.direct(full=full), more=more)}, engine="qemu") as lab:
+        boot(lab, "web1")
+        log_in(lab, "web1")
+        run(lab, "web1", _FIND_SEED, "read-0")
+        for text in (f"={disk}=", 'instance-id: "web1"', "runcmd: [first-seed]", '- "192.0.2.77/24"'):
+            wait_for(lab, "web1", text)
+        run(lab, "web1", "grep -q $(cat /sys/class/net/eth0/address) /seed/network-config; echo by-mac-$?", "by-mac-0")
+        run(lab, "web1", "ls -l /seed/user-data", "-rw-------")
+        run(lab, "web1", f"dd if=/dev/zero of=/dev/{disk} bs=2048 count=1; echo writes-$?", "writes-1")
+
+        script.write_text("#cloud-config\nruncmd: [second-seed]\n")
+        reboots(lab, "web1", "reboot -f")
+        wait_for(lab, "web1", "login:")
+        log_in(lab, "web1")
+        run(lab, "web1", _FIND_SEED, "read-0")
+        wait_for(lab, "web1", "runcmd: [second-seed]")
+        power_off(lab, "web1")
+
+
 def test_an_installer_boots_from_its_cd_which_then_goes(tmp_path: Path) -> None:
     """`start --install`: GRUB on the CD boots Linux, which writes a system on the empty disk; after its reboot the CD is no longer there.
 

@@ -3,13 +3,13 @@
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from bhyved.core.cloudinit import CloudInit
 from bhyved.core.decode import shown
@@ -179,7 +179,8 @@ async def test_makefs_itself_makes_it(host: OneHost, machine: GuestMachine, tmp_
     host.scripts.write("makefs", f'exec {real} "$@"')
     await machine.prepare(order(guest(**{"cloud-init": {"ssh-keys": [KEY]}})))
     out = tmp_path / "out"
-    subprocess.run(["xorriso", "-osirrox", "on", "-indev", image(host), "-extract", "/", out], check=True, capture_output=True)
+    words = ["xorriso", "-osirrox", "on", "-indev", str(image(host)), "-extract", "/", str(out)]
+    await trio.run_process(words, capture_stdout=True, capture_stderr=True)
 
     assert sorted(os.listdir(out)) == ["bhyved-seed", "meta-data", "user-data"]
     assert (out / "meta-data").read_text() == 'instance-id: "web"\nlocal-hostname: "web"\n'
