@@ -11,6 +11,7 @@ from bhyved.core.happenings import (
     ALREADY,
     DROP_TURN,
     FORCE_RESET,
+    NO_MEDIA,
     NOT_HELD,
     NOT_RUNNING,
     NOT_UP_YET,
@@ -77,10 +78,11 @@ def start_waiting(life: Life, event: Start | Restart, now: float) -> Answer:
 
 
 def start_preparing(life: Life, event: Start, now: float) -> Answer:
-    """PREPARING: under way, unless somebody has wished it down: then that is taken back first, with the order it was made for."""
+    """PREPARING: under way, unless it has been wished down since, or is prepared without the media asked for: that is taken back first."""
     if life.closing:
         return SHUTTING_DOWN
-    return ALREADY if life.verdict is None else restart_preparing(life, event, now)
+    is_other = event.install and not life.install
+    return restart_preparing(life, event, now) if is_other or life.verdict is not None else ALREADY
 
 
 def restart_preparing(life: Life, event: Start | Restart, now: float) -> Answer:
@@ -94,8 +96,10 @@ def restart_preparing(life: Life, event: Start | Restart, now: float) -> Answer:
 
 
 def start_running(life: Life, event: Start, now: float) -> Answer:
-    """LOADING, STARTING, UP."""
-    return SHUTTING_DOWN if life.closing else ALREADY
+    """LOADING, STARTING, UP: there, but for media that can only be attached at a start."""
+    if life.closing:
+        return SHUTTING_DOWN
+    return NO_MEDIA if event.install and not life.install else ALREADY
 
 
 def start_ending(life: Life, event: Start | Restart, now: float) -> Answer:

@@ -43,7 +43,7 @@ def _told(asked: Asked, name: str, file: str, made: list[str], *, has_media: boo
         return OK
     for path in (*made, file):
         print(f"{path}: made")
-    print("next: " + "; ".join(following))
+    print("next: " + "; ".join(following) + ("; when it is installed, autostart = true in its file" if has_media else ""))
     return OK
 
 
@@ -59,6 +59,7 @@ def _table(asked: Asked, name: str, paths: Paths) -> dict[str, Any]:
     if disk := asked.text("disk"):
         table["disk"] = [_disk(disk, name, paths) | _given(model=asked.text("disk-model"))]
     if iso := asked.text("iso"):
+        table = {"autostart": False} | table  # else `vmctl reload` would start it at once, from an empty disk
         table["cdrom"] = [{"path": os.path.abspath(iso), "when": "install"}]
     if bridge := asked.text("bridge"):
         table["network"] = [{"bridge": bridge} | _given(model=asked.text("card"))]

@@ -575,6 +575,22 @@ def test_no_start_attaches_install_media_by_itself() -> None:
     assert not guest.life.install
 
 
+def test_install_media_are_not_attached_to_a_guest_that_runs() -> None:
+    """Whoever asks is told, instead of looking for an installer that is not there; while it is being prepared there is time."""
+    guest = Guest().run()
+    assert guest.tell(Start(by="alice", install=True)).code == "no-media"
+    assert guest.tell(Start(by="alice")) == ALREADY
+
+    installing = Guest().run(install=True)
+    assert installing.tell(Start(by="alice", install=True)) == ALREADY
+
+    guest = Guest()
+    guest.tell(Start(by="autostart", auto=True), Turn())
+    assert guest.tell(Start(by="alice", install=True)) == ACCEPTED
+    guest.tell(Prepared(loader=False), Cleaned())
+    assert (guest.phase, guest.life.install, guest.life.by) == (Phase.WAITING, True, "alice")
+
+
 def test_install_media_stay_until_a_run_has_begun() -> None:
     """A failed start was no run; whoever starts a guest in back-off, or restarts it before it ran, means the same installation."""
     guest = Guest()

@@ -68,8 +68,10 @@ def test_the_file_is_short_and_says_what_was_asked(vmctl: Vmctl, place: Place) -
     ran = vmctl(None, "create", "web1", *words, "-c", place.main)
 
     disk = place.root / "db/disk/web1.img"
-    assert ran.out == f"{disk}: made\n{place.file()}: made\nnext: vmctl reload; vmctl start web1 --install\n"
+    following = "vmctl reload; vmctl start web1 --install; when it is installed, autostart = true in its file"
+    assert ran.out == f"{disk}: made\n{place.file()}: made\nnext: {following}\n"
     assert tomllib.loads(place.file().read_text()) == {
+        "autostart": False,  # a reload would boot it from its empty disk
         "template": ["linux-uefi", "openbsd"],
         "disk": [{"path": str(disk), "create": {"size": "20G"}, "model": "nvme"}],
         "cdrom": [{"path": str(iso), "when": "install"}],
