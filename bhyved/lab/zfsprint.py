@@ -58,10 +58,19 @@ def get(pool: Pool, words: list[str], flags: Flags) -> None:
         if "@" in name:
             pool.snapshot(name)
         pool.get(name.partition("@")[0])
-        for key in words[0].split(","):
+        for key in _keys(pool, name) if words[0] == "all" else words[0].split(","):
             cells = {"name": name, "property": key, "value": _shown(pool, name, key, flags), "source": "-"}
             rows.append([cells.get(column, "-") for column in columns])
     _table([column.upper() for column in columns], rows, flags)
+
+
+def _keys(pool: Pool, full: str) -> list[str]:
+    """`all`: zfs's own properties first, then those of users."""
+    name, _, snapshot = full.partition("@")
+    known = pool.datasets[name]["snapshots"][snapshot]["properties"] if snapshot else pool.datasets[name]
+    own = {"type", *(() if snapshot else _DEFAULTS), *(key for key in known if ":" not in key)}
+    users = {key for key in (*known, *pool.datasets[name]) if ":" in key}
+    return [key for key in (*sorted(own), *sorted(users)) if _value(pool, full, key) is not None]
 
 
 def _value(pool: Pool, full: str, key: str) -> str | None:

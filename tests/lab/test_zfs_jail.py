@@ -103,6 +103,17 @@ def test_properties(lab: Lab, volume: Path) -> None:
     assert lab.said("zpool", "list", "-H", "-o", "name") == "zroot\n"
 
 
+def test_all_properties(lab: Lab, volume: Path) -> None:
+    """zfs's own and those of users, of a dataset and of its snapshot."""
+    lab.said("zfs", "set", "iohyve:ram=1G", "zroot/vm/web1")
+    lab.said("zfs", "snapshot", "zroot/vm/web1@a")
+    rows = dict(line.split("\t") for line in lab.said("zfs", "get", "-H", "-o", "property,value", "all", "zroot/vm/web1").splitlines())
+    of_snapshot = lab.said("zfs", "get", "-H", "-o", "property,value", "all", "zroot/vm/web1@a").splitlines()
+
+    assert (rows["type"], rows["volsize"], rows["volmode"], rows["iohyve:ram"]) == ("volume", "1M", "dev", "1G")
+    assert of_snapshot[-2:] == ["type\tsnapshot", "iohyve:ram\t1G"]
+
+
 def test_destroy(lab: Lab, volume: Path) -> None:
     """A volume with snapshots goes only with -r; its link goes with it."""
     lab.said("zfs", "snapshot", "zroot/vm/web1@a")
