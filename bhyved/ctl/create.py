@@ -63,9 +63,22 @@ def _table(asked: Asked, name: str, paths: Paths) -> dict[str, Any]:
         table["cdrom"] = [{"path": os.path.abspath(iso), "when": "install"}]
     if bridge := asked.text("bridge"):
         table["network"] = [{"bridge": bridge} | _given(model=asked.text("card"))]
+    if cloud_init := _cloud_init(asked):
+        table["cloud-init"] = cloud_init
     for option, key in (("disk-model", "disk"), ("card", "network")):
         if asked.is_given(option) and key not in table:
             raise Failure(USAGE, f"create: --{option} is of no use without {'--disk' if key == 'disk' else '--bridge'}")
+    return table
+
+
+def _cloud_init(asked: Asked) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    if user := asked.text("user"):
+        table["user"] = user
+    if key := asked.text("ssh-key"):
+        table["ssh-keys"] = [key if " " in key else os.path.abspath(key)]
+    if user_data := asked.text("user-data"):
+        table["user-data"] = os.path.abspath(user_data)
     return table
 
 

@@ -451,6 +451,9 @@ VERBS = (
             Option("-m --memory", "such as 2G", value="SIZE", kind="text"),
             Option("--cpus", "how many", value="N", kind="count"),
             Option("--iso", "the install medium, attached by `vmctl start --install` only", value="PATH", kind="text"),
+            Option("--user", "the account that cloud-init makes; default: the image's own", value="NAME", kind="text"),
+            Option("--ssh-key", "who may log in as that: a public key, or a file with some", value="KEY|FILE", kind="text"),
+            Option("--user-data", "a file of your own for cloud-init, in the place of both", value="FILE", kind="text"),
             CONFIG,
         ),
         about=(
@@ -461,6 +464,7 @@ VERBS = (
         examples=(
             ("vmctl create web1 -T linux-uefi -d 20G -b bridge0 --iso /iso/debian.iso", ""),
             ("vmctl create db1 -T freebsd -d /dev/zvol/zroot/vm/db1=100G -b bridge0", "on a ZFS volume"),
+            ("vmctl create web2 -T linux-uefi -d /vm/debian.img -b bridge0 --ssh-key alice.pub", "from an image with cloud-init"),
         ),
     ),
     Verb(

@@ -1,6 +1,7 @@
 """`vmctl create`: a file that `check` accepts, a disk that is there, and nothing at all where either is impossible."""
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -80,6 +81,22 @@ def test_the_file_is_short_and_says_what_was_asked(vmctl: Vmctl, place: Place) -
     assert stat.S_IMODE(place.file().stat().st_mode) == 0o644
 
 
+def test_what_cloud_init_is_told(vmctl: Vmctl, place: Place) -> None:
+    """A user and his key, in a file or as it is; or a file of one's own. Paths are those of the shell that they were typed in."""
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK alice"
+    keys, script = place.root / "alice.pub", place.root / "user-data"
+    keys.write_text(f"{key}\n")
+    script.write_text("#cloud-config\n")
+    by_file = vmctl(None, "create", "web1", "--user", "alice", "--ssh-key", os.path.relpath(keys), "-c", place.main)
+    by_key = vmctl(None, "create", "web2", "--ssh-key", key, "-c", place.main)
+    by_script = vmctl(None, "create", "web3", "--user-data", os.path.relpath(script), "-c", place.main)
+
+    assert [ran.status for ran in (by_file, by_key, by_script)] == [0, 0, 0]
+    assert tomllib.loads(place.file().read_text())["cloud-init"] == {"user": "alice", "ssh-keys": [str(keys)]}
+    assert tomllib.loads(place.file("web2").read_text())["cloud-init"] == {"ssh-keys": [key]}
+    assert tomllib.loads(place.file("web3").read_text())["cloud-init"] == {"user-data": str(script)}
+
+
 def test_a_file_of_a_disk_is_sparse_and_private(vmctl: Vmctl, place: Place) -> None:
     """The guest's data is root's, and takes no space before it is written."""
     path = place.root / "x.img"
@@ -136,6 +153,8 @@ def test_a_disk_that_is_there_is_used(vmctl: Vmctl, place: Place) -> None:
         (["--memory", "lots", "--disk", "1G"], 78, "memory"),
         (["--bridge", "a bridge", "--disk", "1G"], 78, "network[0].bridge"),
         (["--card", "e1000"], 64, "--card is of no use without --bridge"),
+        (["--ssh-key", "/no/such.pub", "--disk", "1G"], 78, 'cloud-init.ssh-keys[0]: found "/no/such.pub"; does not exist'),
+        (["--user-data", "/etc/hostname", "--user", "alice"], 78, "cloud-init.user: "),
         (["--disk-model", "nvme"], 64, "--disk-model is of no use without --disk"),
     ],
 )
