@@ -12,7 +12,7 @@ import msgspec
 from bhyved.core.ansi import plain
 from bhyved.core.reload import Change, Effect, worst
 from bhyved.core.spec import Ready, VmSpec
-from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus
+from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, utc_text
 from bhyved.core.units import Duration
 from bhyved.core.wire import Drain
 
@@ -219,6 +219,8 @@ def _held(case: Case) -> _Said:
         hint = f"procstat -k {status.pid or 'PID'} shows where it hangs; as a rule only a reboot of the host clears it"
         return said, f"{hint}, but vmctl stop {case.name} tries once more"
     if status.hold is not None:
+        if status.hold.until_at is not None:
+            said.append(f"the hold ends at {utc_text(status.hold.until_at)}, and the guest starts")
         return said, f"vmctl release {case.name}"
     said.append("it waits for a person: nothing starts it by itself")
     return said, _last_hint(case) or f"when the cause is mended, vmctl start {case.name}"

@@ -3,8 +3,8 @@
 Pure; `daemon.turnstile` asks it whenever something has changed. Ordering (`after`) waits for a guest for as long as that guest is on
 its way up (one that waits for memory is not); a requirement (`requires`) waits until it is up and ready, and what is needed of the host
 (`needs`) until it is there, however long. Too little memory holds back automatic starts for as long as it lasts, and those behind that
-need less pass. Slots and gap are for the boot of a host, where dozens of guests would read the same disks: they hold back automatic first
-starts. Neither memory nor pace ever holds back a restart, or a person.
+need less pass. Slots and gap are for the boot of a host and the end of a drain, where dozens of guests would read the same disks: they hold
+back what starts automatically and is no restart. Neither memory nor pace ever holds back a restart, or a person.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _BUSY = frozenset({Phase.PREPARING, Phase.LOADING, Phase.STARTING})
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """One guest that wants to start. `paced`: an automatic first start, which takes a slot.
+    """One guest that wants to start. `paced`: an automatic start that is no restart, which takes a slot.
 
     `asked`: a person wants it, so that memory does not hold it back; `again`: it has its memory already.
     """

@@ -36,15 +36,15 @@ def restart(asked: Asked) -> int:
 
 
 def reset(asked: Asked) -> int:
-    return _ask(asked, "vm.reset", "up")
+    return _ask(asked, "vm.reset", "up", done="is being reset")
 
 
 def poweroff(asked: Asked) -> int:
-    return _ask(asked, "vm.poweroff", "down")
+    return _ask(asked, "vm.poweroff", "down", done="its power is being cut")
 
 
 def nmi(asked: Asked) -> int:
-    return _ask(asked, "vm.nmi", "")
+    return _ask(asked, "vm.nmi", "", done="has got its interrupt")
 
 
 def suspend(asked: Asked) -> int:
@@ -56,21 +56,23 @@ def resume(asked: Asked) -> int:
 
 
 def hold(asked: Asked) -> int:
-    return _ask(asked, "vm.hold", "", reason=asked.text("reason"), for_=asked.seconds("for"))
+    seconds = asked.seconds("for")
+    done = "on hold" + ("" if seconds is None else f" for {span(seconds)}")
+    return _ask(asked, "vm.hold", "", done=done, reason=asked.text("reason"), for_=seconds)
 
 
 def release(asked: Asked) -> int:
-    return _ask(asked, "vm.release", "")
+    return _ask(asked, "vm.release", "", done="released")
 
 
-def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, **params: object) -> int:
-    """Ask each guest; where it is wanted, wait for those that agreed. `waits`: unless --no-wait is given."""
+def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, done: str = "accepted", **params: object) -> int:
+    """Ask each guest; where it is wanted, wait for those that agreed. `waits`: unless --no-wait is given. `done`: for those that do it."""
     deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
     guests = {"all": True} if asked.has("all") else {"names": asked.names}
     with connect(asked) as connection:
         answers: list[Told] = connection.call(method, **guests, **params)["answers"]
         if not (asked.has("wait", waits) and until):
-            return show_answers(answers, as_json=asked.has("json"))
+            return show_answers(answers, as_json=asked.has("json"), done=done)
         agreed = [told for told in answers if told["ok"]]
         statuses = _say_refused(answers)
         for told in agreed:
@@ -81,12 +83,13 @@ def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, **params
     return worst(statuses)
 
 
-def show_answers(answers: list[Told], *, as_json: bool) -> int:
-    """What guests have answered, where nothing is to be waited for; the exit status."""
+def show_answers(answers: list[Told], *, as_json: bool, done: str = "accepted") -> int:
+    """What guests have answered, where nothing is to be waited for; the exit status. `done`: what is said of those that agree."""
     statuses = _say_refused(answers)
     for told in answers:
         if told["ok"] and not as_json:
-            print(f"{told['name']}: {one_line(told['text']) or told['code']}")
+            words = done if told["code"] == "accepted" else told["code"]
+            print(f"{told['name']}: {one_line(told['text']) or words}")
     _say_all(answers, as_json=as_json)
     return worst(statuses)
 

@@ -102,9 +102,8 @@ class Standing:
     def waiting(self) -> Waiting:
         """How it asks for its turn."""
         life, spec = self.life, self.spec
-        return Waiting(
-            name=self.name, order=spec.order, paced=life.by == "autostart", share=share_of(spec), asked=not life.auto, again=life.again
-        )
+        paced = life.auto and not life.by.startswith("policy")  # many may come with it: a boot, the end of a drain
+        return Waiting(name=self.name, order=spec.order, paced=paced, share=share_of(spec), asked=not life.auto, again=life.again)
 
     @property
     def status(self) -> VmStatus:

@@ -291,6 +291,8 @@ def test_a_hold_on_a_running_guest_is_said():
     """It runs on; what follows its end is frozen."""
     hold = Hold(by="alice", reason="disk swap", since_at=NOON, until_at=NOON + timedelta(hours=1))
 
+    assert why(status("held", hold=hold))[0][1] == "the hold ends at 2026-01-01 13:00:00 UTC, and the guest starts"
+
     assert why(status("up", hold=hold))[0][1] == (
         "automation is held by alice until 2026-01-01 13:00:00 UTC: disk swap; when the guest ends, nothing starts it again"
     )

@@ -88,6 +88,23 @@ async def test_a_guest_that_a_reload_adds_does_not_start(autojump_clock: trio.ab
         assert it.status("new").phase is (Phase.DOWN if stopping else Phase.UP)
 
 
+async def test_the_end_of_a_drain_is_paced_as_a_boot_is(autojump_clock: trio.abc.Clock) -> None:
+    """All guests are there to start in one moment, and their disks are the same as at a boot."""
+    guests = [guest(f"vm{number}", autostart=True) for number in range(4)]
+    async with lab(*guests) as it:
+        await it.phase(Phase.UP, "vm3")
+        await trio.sleep(100)
+        it.guests.set_drain(DRAIN)
+        for spec in guests:
+            await it.phase(Phase.DOWN, spec.name)
+        over = it.host.monotonic()
+        it.guests.set_drain(None, by="alice")
+        await it.phase(Phase.UP, "vm3")
+
+        starts = [it.machine(spec.name).times("spawn")[-1] - over for spec in guests]
+        assert starts == pytest.approx([0, 2, 4, 6], abs=0.1)
+
+
 async def test_a_guest_on_hold_starts_when_both_are_over(autojump_clock: trio.abc.Clock) -> None:
     """It is not forgotten, whichever ends last."""
     async with lab(guest(autostart=True)) as it:
