@@ -20,6 +20,8 @@ LABEL = "cidata"
 VERSION = "1"  # of what is made of the same contents: another one has every image made anew
 _MARK = "bhyved-seed"  # the file that says what the image was made of
 
+_MARKED = re.compile(rb"bhyved-seed ([0-9a-f]{32})\n")
+
 _HEADER = "#cloud-config\n"
 #: How user data may begin: cloudinit/handlers (INCLUSION_TYPES_MAP), a MIME archive, or something gzipped.
 _BEGINNINGS = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template:", "content-type:", "mime-version:")
@@ -75,9 +77,10 @@ def marked(seed: Files) -> dict[str, bytes]:
     return {**seed, _MARK: _mark(fingerprint(seed))}
 
 
-def is_of(image: bytes, seed: Files) -> bool:
-    """Whether an image was made of this seed."""
-    return _mark(fingerprint(seed)) in image
+def fingerprint_in(image: bytes) -> str:
+    """Of which seed an image was made; '' when that cannot be told."""
+    match = _MARKED.search(image)
+    return match[1].decode() if match else ""
 
 
 def _mark(of: str) -> bytes:

@@ -32,6 +32,7 @@ class Backing(msgspec.Struct, frozen=True, kw_only=True):
     bootvars: str = ""
     vnc_password: str = ""
     seed: Contents | None = None
+    seed_faults: tuple[seedfiles.Fault, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -48,8 +49,10 @@ def look(spec: VmSpec, *, install: bool, bin: Iterable[str], vars_path: str) -> 
     password = ""
     if spec.graphics is not None and spec.graphics.password_file is not None:
         password = _password(spec.graphics.password_file)
-    contents = seedfiles.read(spec.cloud_init) if spec.cloud_init is not None else None
-    return Backing(disks=disks, firmware=rom, bootvars=bootvars, vnc_password=password, seed=contents, warnings=warnings)
+    contents, faults = (None, ()) if spec.cloud_init is None else seedfiles.look(spec.cloud_init)
+    return Backing(
+        disks=disks, firmware=rom, bootvars=bootvars, vnc_password=password, seed=contents, seed_faults=faults, warnings=warnings
+    )
 
 
 def disk_uses(spec: VmSpec) -> Iterator[DiskUse]:

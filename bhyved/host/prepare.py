@@ -26,6 +26,7 @@ from bhyved.host.durable import remove, why, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.runlog import RunLog
+from bhyved.host.seedfiles import Fault
 from bhyved.host.site import Site
 from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.statefiles import StateFiles, bhyve_mark, disk_marks
@@ -51,7 +52,8 @@ class Preparation:
         self._spec = order.spec
         self._name = order.spec.name
         self._before = site.ledgers.get(self._name)
-        self._seed: seed.Files = {}  # what is to be in the image
+        self._seed: seed.Files | None = None  # what is to be in the image; None: it is there
+        self._warnings: tuple[str, ...] = ()
 
     async def make(self, *, after_own: bool) -> Ready:
         """Make the host ready. `after_own`: this restarts a run of ours that has just ended. Raises HostError, Stuck."""
@@ -76,7 +78,7 @@ class Preparation:
             vnc=assigned.vnc,
             slots=assigned.slots,
             macs=assigned.macs,
-            warnings=found.warnings,
+            warnings=(*found.warnings, *self._warnings),
             seed=self._ledger.seed,
         )
         if saved is not None:
@@ -169,16 +171,29 @@ class Preparation:
 
     def _choose_seed(self, assigned: Assigned, found: Backing, saved: SavedState | None) -> str:
         """The fingerprint of the seed that this run is given; '' for none. A resumed guest has what it had."""
-        spec = self._spec
+        spec, record = self._spec, self._order.record
         if spec.cloud_init is None or found.seed is None:
             return ""
-        files = seed.files(spec, found.seed, assigned.macs, slots.network_identities(spec))
-        of = seed.fingerprint(files)
+        if found.seed_faults:
+            of = self._seed_of_before(found.seed_faults[0])
+        else:
+            self._seed = seed.files(spec, found.seed, assigned.macs, slots.network_identities(spec))
+            of = seed.fingerprint(self._seed)
         if saved is not None and saved.seed not in ("", of):
             raise self._unfit("what its cloud-init seed is made of has changed since: put that back to resume it")
-        is_set_up = spec.cloud_init.when == "first" and self._order.record.seed == of
-        self._seed = files
+        is_set_up = spec.cloud_init.when == "first" and record.seed == of
         return "" if (is_set_up if saved is None else not saved.seed) else of
+
+    def _seed_of_before(self, fault: Fault) -> str:
+        """A guest that reboots is not kept down by a file that it has had its use of. Raises HostError where it has not."""
+        table, record = self._spec.cloud_init, self._order.record
+        of = images.fingerprint(images.image(self._site.db, self._name))
+        if not of and table is not None and table.when == "first":
+            of = record.seed
+        if not of:
+            raise HostError(str(fault), fatal=not fault.is_missing)
+        self._warnings = (f"{fault}; the guest goes on with the seed of before",)
+        return of
 
     def _taken_taps(self) -> set[str]:
         return self._site.ledgers.taps.things(self._name)
@@ -237,10 +252,10 @@ class Preparation:
             os.close(log)
 
     async def _make_seed(self, assigned: Assigned) -> None:
-        if assigned.seed:
+        if assigned.seed and self._seed is not None:
             scratch = f"{self._site.directory(self._name)}/seed"
             await images.make(self._site.tools, assigned.seed, self._seed, scratch=scratch, pass_fd=self._alive)
-        else:
+        elif not assigned.seed:
             remove(images.image(self._site.db, self._name))
 
     def _write_files(self, assigned: Assigned, saved: SavedState | None) -> LoaderCall | None:

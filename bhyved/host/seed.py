@@ -12,7 +12,8 @@ from collections.abc import Callable
 import trio
 
 from bhyved.core.errors import HostError
-from bhyved.core.seed import LABEL, Files, is_of, makefs, marked
+from bhyved.core.seed import LABEL, Files, fingerprint_in, makefs, marked
+from bhyved.core.seed import fingerprint as fingerprint_of
 from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, why, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ownedfile import LIMIT_BYTES
@@ -30,9 +31,17 @@ def image(db: str, name: str) -> str:
     return f"{db}/cloud-init/{name}.iso"
 
 
+def fingerprint(path: str) -> str:
+    """Of which seed the image at `path` is; '' when there is none. Reads less than a megabyte."""
+    try:
+        return fingerprint_in(read_plain(path, _IMAGE_BYTES))
+    except OSError:
+        return ""
+
+
 async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: int) -> None:
     """Have an image of this seed at `path`. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
-    if await trio.to_thread.run_sync(_is_current, path, seed):
+    if await trio.to_thread.run_sync(fingerprint, path) == fingerprint_of(seed):
         return
     directory, name = os.path.split(path)
     fresh = f"{directory}/.new-{name}"
@@ -50,13 +59,6 @@ async def _on_disk(work: Callable[[], None], path: str) -> None:
         await trio.to_thread.run_sync(work)
     except OSError as error:
         raise HostError(f"the cloud-init seed {path} cannot be made: {why(error)}") from None
-
-
-def _is_current(path: str, seed: Files) -> bool:
-    try:
-        return is_of(read_plain(path, _IMAGE_BYTES), seed)
-    except OSError:
-        return False
 
 
 def _lay_out(seed: Files, scratch: str, fresh: str) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 from bhyved.core.cloudinit import CloudInit
 from bhyved.core.config import Problem, Source
 from bhyved.core.decode import shown, split_key
-from bhyved.core.errors import HostError
 from bhyved.core.seed import Contents, hash_in, keys_in, user_data_problem
 from bhyved.core.spec import VmSpec
 from bhyved.core.tomllines import line_of, lines_of
@@ -26,6 +25,9 @@ class Fault(NamedTuple):
     sentence: str
     is_missing: bool = False
 
+    def __str__(self) -> str:
+        return f"cloud-init.{self.key}: {self.path} {self.sentence}"
+
 
 def look(table: CloudInit) -> tuple[Contents, tuple[Fault, ...]]:
     """Everything that it names, read, and all that is wrong with it. Blocks."""
@@ -41,15 +43,6 @@ def look(table: CloudInit) -> tuple[Contents, tuple[Fault, ...]]:
         network_config=reading.of("network-config", table.network_config, _yaml),
     )
     return contents, tuple(reading.faults)
-
-
-def read(table: CloudInit) -> Contents:
-    """Everything that it names, read. Blocks. Raises HostError; a file that is not there may come."""
-    contents, faults = look(table)
-    if faults:
-        fault = faults[0]
-        raise HostError(f"cloud-init.{fault.key}: {fault.path} {fault.sentence}", fatal=not fault.is_missing)
-    return contents
 
 
 def problems(guests: Mapping[str, Source], vms: Mapping[str, VmSpec]) -> Iterator[Problem]:

@@ -72,11 +72,12 @@ def makes(host: OneHost) -> int:
 def test_files_are_read(tmp_path: Path) -> None:
     """Keys of files and of the guest's own file, each once; the first line of the password's; own files as they are."""
     keys = written(tmp_path / "keys", f"# two\n{KEY}\n{KEY}2\n", 0o644)
-    contents = seedfiles.read(
+    contents, faults = seedfiles.look(
         table(ssh_keys=[f"{KEY}2", keys], user="alice", password_hash_file=written(tmp_path / "hash", f"{HASH}\nno more\n"))
     )
-    own = seedfiles.read(table(user_data=written(tmp_path / "u", "#!/bin/sh\n"), meta_data=written(tmp_path / "m", "a: b\n")))
+    own, none = seedfiles.look(table(user_data=written(tmp_path / "u", "#!/bin/sh\n"), meta_data=written(tmp_path / "m", "a: b\n")))
 
+    assert (faults, none) == ((), ())
     assert contents.keys == (f"{KEY}2", KEY)
     assert contents.password_hash == HASH
     assert (own.user_data, own.meta_data, own.network_config) == (b"#!/bin/sh\n", b"a: b\n", None)
@@ -97,20 +98,11 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, key: str, text: str, mode: i
     """The key, the file and the reason; nothing of what is in it."""
     path = written(tmp_path / "file", text, mode)
     user = {"user": "alice"} if key == "password_hash_file" else {}
-    with pytest.raises(HostError) as refused:
-        seedfiles.read(table(**{key: path}, **user))
+    _, (fault,) = seedfiles.look(table(**{key: path}, **user))
 
-    assert str(refused.value).startswith(f"cloud-init.{key.replace('_', '-')}: {path} {said}")
-    assert refused.value.fatal
-    assert "secret" not in str(refused.value)
-
-
-def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
-    """As a disk may: the start is tried again."""
-    with pytest.raises(HostError, match=r"^cloud-init.ssh-keys\[0\]: /nowhere/key.pub does not exist$") as refused:
-        seedfiles.read(table(ssh_keys=["/nowhere/key.pub"]))
-
-    assert not refused.value.fatal
+    assert str(fault).startswith(f"cloud-init.{key.replace('_', '-')}: {path} {said}")
+    assert not fault.is_missing
+    assert "secret" not in str(fault)
 
 
 def test_check_looks_at_every_file(tmp_path: Path) -> None:
@@ -230,6 +222,34 @@ async def test_a_guest_that_has_been_set_up_with_its_seed_is_not_given_it_again(
     assert image(host).exists()
     always = await machine.prepare(order(guest(**{"cloud-init": first | {"when": "always"}}), record=record))
     assert always.seed == seed
+
+
+@pytest.mark.parametrize(("text", "is_fatal"), [(None, False), ("hello\n", True)], ids=["missing", "wrong"])
+async def test_a_file_that_cannot_be_used_keeps_a_new_guest_down(
+    host: OneHost, machine: GuestMachine, tmp_path: Path, text: str | None, is_fatal: bool
+) -> None:
+    """One that is not there may come, as a disk may; one that is wrong has to be mended."""
+    path = str(tmp_path / "user-data") if text is None else written(tmp_path / "user-data", text)
+    with pytest.raises(HostError, match=rf"^cloud-init.user-data: {path} ") as refused:
+        await machine.prepare(order(guest(**{"cloud-init": {"user-data": path}})))
+
+    assert refused.value.fatal is is_fatal
+    assert machine._ledger is None
+
+
+async def test_a_guest_that_has_its_seed_is_not_kept_down_by_a_file(host: OneHost, machine: GuestMachine, tmp_path: Path) -> None:
+    """It reboots with the seed of before, and the event says why; one that is set up needs none."""
+    script = tmp_path / "user-data"
+    spec = guest(**{"cloud-init": {"when": "first", "user-data": written(script, "#!/bin/sh\n")}})
+    seed = (await machine.prepare(order(spec))).seed
+    script.unlink()
+
+    again = await machine.prepare(order(spec))
+    assert (again.seed, makes(host)) == (seed, 1)
+    assert again.warnings[-1] == f"cloud-init.user-data: {script} does not exist; the guest goes on with the seed of before"
+    for _ in range(2):  # the first takes the image away
+        done = await machine.prepare(order(spec, record=VmRecord(seed=seed)))
+        assert (done.seed, image(host).exists()) == ("", False)
 
 
 async def test_an_image_goes_with_its_table(host: OneHost, machine: GuestMachine) -> None:
