@@ -1,5 +1,6 @@
 """What others on the host can do to a running bhyved, and what it gives to the commands it runs."""
 
+import grp
 import json
 import os
 import pwd
@@ -16,7 +17,7 @@ import pytest
 
 from bhyved.core.rights import Right
 from bhyved.core.wire import METHODS
-from tests.system.labkit import BHYVED, LabHost, running, sim
+from tests.system.labkit import BHYVED, QUICK, LabHost, running, sim
 from tests.system.rchost import until
 
 NOBODY = pwd.getpwnam("nobody")
@@ -125,6 +126,31 @@ def test_an_owner_may_do_what_owners_may(lab: LabHost) -> None:
     assert answers["daemon.info"]["result"]["you"]["owns"] == ["mine"]
     assert {Right.ADMIN, Right.READ} >= {METHODS[method].right for method, answer in answers.items() if code(answer) == "not-permitted"}
     until(lambda: lab.rows()["mine"]["desired"] == "up")
+
+
+GROUP = grp.getgrgid(NOBODY.pw_gid).gr_name
+ROLES = {  # the configuration; what may be done to a guest of nobody in particular: read, operate, and what concerns the host
+    "operator": (f'[control]\ngroup = "{GROUP}"\n', "", (True, True, True)),
+    "reader": (f'[control]\nread-group = "{GROUP}"\n', "", (True, False, False)),
+    "owner": ("", f'owner = ["@{GROUP}"]\n', (True, True, False)),
+    "another": (f'[control]\ngroup = "wheel-{GROUP}"\n', f'owner = ["@{GROUP}s", "{GROUP}"]\n', (False, False, False)),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_groups_of_the_host_decide(role: str) -> None:
+    """`group`, `read-group` and `@group` are groups of the kernel's and the user database's, for whoever connects."""
+    daemon, owner, may = ROLES[role]
+    with running({"web": sim(more=owner)}, daemon=QUICK + daemon) as lab:
+        lab.phase("up", "web")
+        lab.root.chmod(0o755)
+        asked = [request(method, "web") for method in ("vm.why", "vm.hold", "config.reload")]
+        info, *answers = as_nobody(lab, request("daemon.info", ""), *asked)
+
+        assert tuple(code(answer) in ("", "accepted") for answer in answers) == may
+        assert info["result"]["you"]["role"] == (role if role in ("operator", "reader") else "none")
+        assert (lab.rows()["web"]["hold"] is not None) is may[1]
+        assert {code(answer) for answer in answers} <= {"", "accepted", "not-permitted"}
 
 
 def test_every_change_is_logged_with_who(lab: LabHost) -> None:
