@@ -98,6 +98,24 @@ doas bhyve -A -H -m 1G -s 0,hostbridge -s 1,lpc \\
     assert spec_of(imported).clock == "localtime"
 
 
+def test_what_only_bhyve_knows_stays_as_it_is() -> None:
+    """A tablet without a screen, a keyboard for nobody, a second sound device. bhyve draws no VGA, and overlooks a node `03`."""
+    line = "bhyve -m 1G -K de -s 3,xhci,tablet -s 4,hda,play=/dev/dsp1 -s 5,hda,play=/dev/dsp2 -s 31,lpc -l com1,stdio web"
+    imported = script.from_script(line, here="/", bridges={})
+    options = imported.table["bhyve"]["options"]
+
+    assert "graphics" not in imported.table
+    assert (options["pci.0.3.0.device"], options["pci.0.3.0.slot.1.device"], options["keyboard.layout"]) == ("xhci", "tablet", "de")
+    assert (imported.table["sound"]["play"], options["pci.0.5.0.play"]) == ("/dev/dsp1", "/dev/dsp2")
+    assert spec_of(imported).graphics is None
+
+    imported = script.from_script("bhyve -m 1G -s 3,fbuf,tcp=5900,vga=on -s 31,lpc web", here="/", bridges={})
+    assert (spec_of(imported).graphics is not None, any("vga=on is left out" in note for note in imported.notes)) == (True, True)
+
+    imported = script.from_config("name=web\nmemory.size=1G\npci.0.03.0.device=virtio-rnd\n", here="/", bridges={})
+    assert imported.table["random"] == {"enabled": False}
+
+
 def test_a_port_without_a_number_is_told() -> None:
     """A configuration file that somebody wrote by hand may hold anything."""
     text = "name=web\nmemory.size=1G\npci.0.3.0.device=ahci\npci.0.3.0.port.x.type=hd\n"

@@ -128,6 +128,19 @@ def test_files_that_are_included() -> None:
     assert (spec.boot.loader, spec.boot.grub.commands) == ("grub", ("kopenbsd -h com0 (hd0)/bsd",))
 
 
+def test_what_bmd_takes_for_granted() -> None:
+    """The clock shows UTC, and there is no port, no screen and no randomness unless they are asked for."""
+    spec = spec_of(one(""))
+    assert (spec.clock, spec.serial, spec.graphics, spec.random.enabled) == ("utc", (), None, False)
+    assert spec_of(one("utctime = no;")).clock == "localtime"
+
+
+def test_a_list_begins_anew() -> None:
+    """`=` empties it, `+=` adds."""
+    paths = [disk.path for disk in spec_of(one("disk = /a; disk = /b; disk += /c, nvme:/d;")).disk]
+    assert paths == ["/b", "/c", "/d"]
+
+
 def test_the_loader_gets_the_first_disk() -> None:
     """As bmd gives it, where bhyved would give it all."""
     assert spec_of(read(CONF, guest="first")).boot.bhyveload.disk == ("/vm/first.img",)
@@ -157,6 +170,7 @@ def test_what_follows_the_end_of_a_run(lines: str, restart: dict[str, str] | Non
         ("$((7 / 2))$((-7 / 2))$((-7 % 3))", "3-3-1"),
         ("$((2 + 3 * 4 - (1 - 2)))", "15"),
         ("$((0x10 + 010))", "24"),
+        ("$((10 - 3 - 2))", "5"),
         ("$(( -(2) * 3 ))", "-6"),
         ("a//b\n", "a"),
     ],

@@ -139,6 +139,13 @@ def test_bridges_of_cbsd_are_said_by_tap_or_by_bridge() -> None:
         assert spec_of(from_cbsd(bridges={there: "bridge7"})).network[0].bridge == "bridge7"
 
 
+def test_a_tap_that_stays_is_kept() -> None:
+    """It has a bridge of its own doing, unless --bridge says otherwise."""
+    text = CBSD + 'mytap_tap6_members="bridge2"\n'
+    assert spec_of(from_cbsd(text)).network[1].tap == "tap6"
+    assert spec_of(from_cbsd(text, bridges={"tap6": "bridge2"})).network[1].bridge == "bridge2"
+
+
 def test_a_guest_of_cbsd_with_its_loader() -> None:
     """bhyveload behind lockf, as CBSD has it; without a database that is told."""
     text = CBSD.replace("vm_efi='uefi'", "vm_efi='none'").replace("efi_args='-l bootrom", "ignored='-l bootrom")
@@ -257,6 +264,7 @@ def test_grub_of_iohyve(system: str, grub: dict[str, str]) -> None:
 
     assert imported.table["boot"] == {"loader": "grub", "grub": grub}
     assert imported.table["bhyve"]["lpc-slot"] == "0:1:0"
+    assert "sector-size" not in imported.table["disk"][0]
     assert imported.table["restart"] == {"on-reboot": "stop", "on-crash": "stop"}
     assert spec_of(imported).clock == "localtime"
 

@@ -1,12 +1,15 @@
 """`vmctl import`: a file that `check` accepts, nothing over one that is there, and every refusal a line."""
 
 import json
+import os
+import pwd
 import sqlite3
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from bhyved.ctl import foreignfiles
 from tests.core.test_imports import DOMAIN, SYSTEM, VM_BHYVE
 from tests.core.test_imports_managers import CBSD, IOHYVE
 from tests.ctl.conftest import Vmctl
@@ -74,6 +77,17 @@ def test_a_guest_of_bmd_moves_in(vmctl: Vmctl, place: Place, tmp_path: Path) -> 
     assert vmctl(None, *words, "--guest", "web1").status == 0
     assert tomllib.loads(place.file().read_text())["disk"][0]["path"] == "/vm/web1.img"
     assert "db1.conf line 1: there is no template 'lan'" in failure_without_template(vmctl, place, tmp_path)
+
+
+def test_whose_file_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bmd goes by the owner of a file: root's and one's own are as good as each other, anybody else is named."""
+    path = tmp_path / "bmd.conf"
+    path.touch()
+    assert foreignfiles.source(foreignfiles.Found(str(path), "", "")).owner == ""
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
+    assert foreignfiles.source(foreignfiles.Found(str(path), "", "")).owner == pwd.getpwuid(path.stat().st_uid).pw_name
 
 
 def failure_without_template(vmctl: Vmctl, place: Place, tmp_path: Path) -> str:

@@ -65,9 +65,9 @@ def translate(text: str, *, rows: Rows | None, bridges: Mapping[str, str]) -> Im
     if not name:
         raise ForeignError("jname says no name: CBSD writes it when it starts the guest")
     taps = {key.removeprefix("mytap_").removesuffix("_members"): value for key, value in given.items() if key.startswith("mytap_tap")}
-    known = {tap: bridges.get(bridge, bridge) for tap, bridge in taps.items() if bridge not in ("", "disable")} | dict(bridges)
-    persistent = {str(row.get("nic_parent", "")) for row in (rows or {}).get("bhyvenic", ()) if row.get("nic_persistent") == "1"}
-    imported = from_arguments(_argv(given, name), here="/", bridges={tap: to for tap, to in known.items() if tap not in persistent})
+    persistent = {row.get("nic_parent", "") for row in (rows or {}).get("bhyvenic", ()) if row.get("nic_persistent") == "1"}
+    known = {tap: bridges.get(to, to) for tap, to in taps.items() if to not in ("", "disable") and tap not in persistent}
+    imported = from_arguments(_argv(given, name), here="/", bridges=known | dict(bridges))
     loader = _words(given, "bhyveload_cmd")
     with_loader(imported, [loader[at:] for at, word in enumerate(loader) if word.endswith("/bhyveload")], "/")
     ends = {ours: "restart" if given[theirs] == "restart" else "stop" for theirs, ours in _ENDS.items() if given.get(theirs)}
