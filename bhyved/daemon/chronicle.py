@@ -50,6 +50,8 @@ class Chronicle:
         console = hub.tail(runs.CONSOLE_LINES, of_run=True) if hub is not None else ""
         record = runs.record(run, end, last, uptime_s=uptime_s, decision=decision, stderr=outcome.stderr, console=console)
         self._around.journal.add_run(record)
+        if run.adopted and self._around.events.has_ended(self._name, run.id):
+            return  # an earlier daemon was killed behind its word, before it had cleaned up
         uptime_s = round(uptime_s, 3)
         self.tell(
             "ended", end.text, kind=end.kind, status=last.status, signal=last.signal, uptime_s=uptime_s, decision=decision, run=run.id

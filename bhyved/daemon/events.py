@@ -11,6 +11,8 @@ import trio
 from bhyved.core.status import Event, Phase
 from bhyved.daemon.ports import Journal
 
+LATELY = 4000  # events, all of which the journal has in memory: guests by the hundred may end in one moment
+
 
 class Events:
     """The stream of events, on top of what the journal keeps."""
@@ -49,6 +51,11 @@ class Events:
     def since(self, seq: int) -> list[Event]:
         """Events after `seq` that are still kept, oldest first."""
         return self._journal.since(seq)
+
+    def has_ended(self, vm: str, run: str) -> bool:
+        """Whether the end of a run was told lately, perhaps by an earlier daemon."""
+        lately = self._journal.since(max(0, self.last_seq - LATELY))
+        return any(event.event == "ended" and event.vm == vm and event.data.get("run") == run for event in lately)
 
     async def wait_newer(self, seq: int) -> None:
         """Wait until there is an event after `seq`."""

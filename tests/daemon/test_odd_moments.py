@@ -79,6 +79,23 @@ async def test_a_guest_without_a_file_reboots_into_what_it_was_started_with(brok
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(("run", "count"), [("r1", 1), ("r0", 2)])
+async def test_an_end_is_told_once(run: str, count: int, autojump_clock: trio.abc.Clock) -> None:
+    """A daemon that was killed between its word and the cleaning up leaves the run to be ended again: it is not told again."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = found(guest())
+        host.machine("web1").lives = [Life(after_s=30.0, status=1)]
+        async with lab(guest(), host=host) as it:
+            it.around.events.tell("ended", vm="web1", reason="the guest powered off", run=run)  # which lay on the disk
+            await it.ran(1)
+            await it.phase(Phase.DOWN)
+
+            assert [record.run for record in it.journal.records] == ["r1"]
+            assert len([event for event in it.journal.events if event.event == "ended"]) == count
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_guest_of_whom_nothing_can_be_read_is_held_when_it_ends(autojump_clock: trio.abc.Clock) -> None:
     """Neither file nor record: it is not started as something else, with the memory and the disks of nobody."""
     async with trio.open_nursery() as nursery:
