@@ -464,7 +464,7 @@ VERBS = (
         examples=(
             ("vmctl create web1 -T linux-uefi -d 20G -b bridge0 --iso /iso/debian.iso", ""),
             ("vmctl create db1 -T freebsd -d /dev/zvol/zroot/vm/db1=100G -b bridge0", "on a ZFS volume"),
-            ("vmctl create web2 -T linux-uefi -d /vm/debian.img -b bridge0 --ssh-key alice.pub", "from an image with cloud-init"),
+            ("vmctl create web2 -T linux-uefi -d /vm/deb.raw -b bridge0 --ssh-key a.pub", "from an image with cloud-init"),
         ),
     ),
     Verb(
