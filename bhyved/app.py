@@ -125,7 +125,12 @@ class _Daemon:
         self._journal = FileJournal(str(paths.db), facts.boot, self._host.utc)
         self._files = Reader(life.config, Good(f"{paths.db}/good", life.config))
         self._about = About(
-            version=bhyved.__version__, boot=facts.boot, pid=os.getpid(), started_at=self._host.utc(), started=time.monotonic()
+            version=bhyved.__version__,
+            config=os.path.abspath(life.config),
+            boot=facts.boot,
+            pid=os.getpid(),
+            started_at=self._host.utc(),
+            started=time.monotonic(),
         )
         board, events = Board(), Events(self._journal)
         commands = HostCommands(tools)

@@ -187,10 +187,11 @@ class Memory(Result, frozen=True, kw_only=True):
 class Info(Result, frozen=True, kw_only=True):
     """`daemon.info`. `guests`: how many the caller may see. `problems`: parts of the daemon that do not do their work, a sentence each.
 
-    `memory`: for who may see every guest.
+    `memory`: for who may see every guest. `config`: the main file, which `bhyved -c` may have named.
     """
 
     version: str
+    config: str
     protocol: int = 1
     pid: int
     boot: str

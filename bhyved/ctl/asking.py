@@ -6,8 +6,10 @@ import os
 import sys
 
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.connection import SOCKET, Connection, Failure
+from bhyved.ctl.connection import SOCKET, UNREACHABLE, Connection, Failure
 from bhyved.ctl.message import dump
+
+_PATIENCE_S = 5.0  # with a daemon whose files can be read without it
 
 
 def socket_of(asked: Asked) -> str:
@@ -17,6 +19,23 @@ def socket_of(asked: Asked) -> str:
 def connect(asked: Asked) -> Connection:
     """Raises Failure."""
     return Connection(socket_of(asked))
+
+
+def main_file(asked: Asked) -> str:
+    """The main file that -c names, else that of the daemon, which has been told another perhaps. Raises Failure."""
+    from bhyved.host import configfiles
+
+    if given := asked.text("config"):
+        return os.path.abspath(given)
+    try:
+        with connect(asked) as connection:
+            return str(connection.call("daemon.info", _PATIENCE_S).get("config") or configfiles.MAIN)
+    except Failure as failure:
+        if failure.status != UNREACHABLE:
+            raise
+        if socket_of(asked) != SOCKET:
+            raise Failure(UNREACHABLE, f"{failure.text}; where its files are, --config says without it") from None
+        return configfiles.MAIN
 
 
 def version(asked: Asked) -> str:

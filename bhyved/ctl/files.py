@@ -10,7 +10,7 @@ import sys
 
 from bhyved.ctl.amounts import one_line
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.asking import connect, print_json, socket_of
+from bhyved.ctl.asking import connect, main_file, print_json, socket_of
 from bhyved.ctl.connection import CONFIG, FAILED, OK, SOCKET, UNREACHABLE, USAGE, Failure
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ def _from_daemon(asked: Asked, method: str, **params: object) -> dict[str, Any] 
 def read_files(asked: Asked) -> Loaded:
     from bhyved.host import configfiles
 
-    return configfiles.read(asked.text("config") or configfiles.MAIN).loaded
+    return configfiles.read(main_file(asked)).loaded
 
 
 def _sound(asked: Asked) -> Loaded:

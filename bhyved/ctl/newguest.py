@@ -6,6 +6,7 @@ import os
 import sys
 
 from bhyved.ctl.arguments import Asked
+from bhyved.ctl.asking import main_file
 from bhyved.ctl.connection import CONFIG, FAILED, USAGE, Failure
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ class Files:
     def __init__(self, asked: Asked) -> None:
         from bhyved.host import configfiles
 
-        main = os.path.abspath(asked.text("config") or configfiles.MAIN)
+        main = main_file(asked)
         self.verb = asked.verb.name
         self.settled = configfiles.read(main)
         daemon = self.settled.loaded.daemon

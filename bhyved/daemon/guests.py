@@ -22,9 +22,10 @@ from bhyved.daemon.events import Events
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """One daemon's life. `started` is monotonic."""
+    """One daemon's life. `started` is monotonic, `config` the main file."""
 
     version: str
+    config: str
     boot: str
     pid: int
     started_at: datetime

@@ -34,6 +34,7 @@ class HostMethods:
         about, peer = self._guests.about, caller.peer
         return Info(
             version=about.version,
+            config=about.config,
             pid=about.pid,
             boot=about.boot,
             started_at=about.started_at,

@@ -85,6 +85,14 @@ def test_a_wait_that_is_too_short(lab: LabHost) -> None:
     assert '"phase": "up"' in vmctl(lab, "list", "plain", "--json")
 
 
+def test_a_new_guest_is_that_daemons(lab: LabHost) -> None:
+    """A daemon with another main file says so, and the file is made where it looks."""
+    said = vmctl(lab, "create", "fresh", "--memory", "16M")
+    file = lab.root / "etc/vm.d/fresh.toml"
+    assert f"{file}: made" in said
+    file.unlink()
+
+
 def test_the_host(lab: LabHost) -> None:
     """Files, plans, holds, events."""
     assert "the configuration is good" in vmctl(lab, "check")

@@ -13,6 +13,7 @@ import pytest
 from bhyved.host import configfiles
 from bhyved.lab import layout, settle
 from tests.ctl.conftest import Vmctl
+from tests.ctl.played import playing
 
 TEMPLATES = Path(__file__).parents[2] / "etc/template.d"
 NAMES = sorted(path.stem for path in TEMPLATES.glob("*.toml"))
@@ -245,3 +246,17 @@ def test_the_guides_create_guests_that_way(vmctl: Vmctl, place: Place) -> None:
         words = line.replace("/vm/", f"{place.root}/").replace("/dev/", f"{place.root}/dev/").split()
         ran = vmctl(None, *words, "-c", place.main)
         assert (ran.status, ran.err) == (0, ""), line
+
+
+def test_whose_files_they_are(vmctl: Vmctl, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that -c names; else the daemon's; an older one has not said which, and at a socket of one's own nobody else is asked."""
+    with playing(daemon_info={"config": place.main}) as daemon:
+        assert vmctl(daemon, "create", "web1", "-m", "1G").status == 0
+        assert vmctl(daemon, "create", "web1", "-m", "1G", "-c", "/none.toml").status == 78
+    assert place.file().exists()
+
+    monkeypatch.setattr(configfiles, "MAIN", str(place.root / "default.toml"))
+    with playing(daemon_info={}) as daemon:
+        assert f"{configfiles.MAIN}: does not exist" in vmctl(daemon, "create", "web2", "-m", "1G").err
+    gone = vmctl(None, "create", "web2", "-m", "1G", "--socket", str(place.root / "none.sock"))
+    assert (gone.status, "where its files are, --config says without it" in gone.err) == (69, True)

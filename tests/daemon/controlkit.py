@@ -58,7 +58,7 @@ class PlayedGuests:
             (root / name).mkdir(exist_ok=True)
         ports = HostConsoles(run=root / "run", log=root / "log", load_nmdm=self._no_module)
         self.consoles = Consoles(ports, lambda *_: None, lambda: 0.0)
-        self.about = About(version="1.2.3", boot="b007", pid=os.getpid(), started_at=NOON, started=40.0)
+        self.about = About(version="1.2.3", config="/etc/bhyved.toml", boot="b007", pid=os.getpid(), started_at=NOON, started=40.0)
         self.daemon_spec = DaemonSpec(control=control)
         self.target = Target("15", "amd64")
         self.closing = False

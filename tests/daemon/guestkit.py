@@ -91,7 +91,9 @@ class Lab:
             **{"target": Target(), **options},
         )
         self.files = FakeFiles(Loaded(daemon=daemon, vms={spec.name: spec for spec in specs}))
-        about = About(version="0", boot=self.host.boot, pid=1, started_at=self.host.utc(), started=self.host.monotonic())
+        about = About(
+            version="0", config="/etc/bhyved.toml", boot=self.host.boot, pid=1, started_at=self.host.utc(), started=self.host.monotonic()
+        )
         self.guests = Supervisor(self.around, self.files, about, self.files.loaded, broken=broken, records=self.vault.load())
 
     def machine(self, name: str = "web1") -> FakeMachine:
