@@ -205,7 +205,7 @@ def test_a_guest_of_vm_bhyve() -> None:
     assert (spec.random.slot, spec.graphics.slot, spec.graphics.tablet_slot) == ("0:8:0", "0:9:0", "0:10:0")
     assert (spec.graphics.listen, spec.cpus.sockets, spec.cpus.cores, spec.memory, spec.clock) == ("0.0.0.0:5905", 1, 4, 2 << 30, "utc")
     assert spec.boot.vars == "/zroot/vm/web/uefi-vars.fd"
-    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "pcpu='50'"]
+    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "pcpu='50'", "whether"]
 
 
 def test_without_firmware_eight_disks_share_a_slot() -> None:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bhyved.core.imports.imported import ForeignError, Imported, memory, starts_there
+from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, starts_there
 from bhyved.core.imports.script import from_arguments, with_loader
 
 #: The tables of local.sqlite that are looked at.
@@ -148,7 +148,7 @@ def _paths(imported: Imported) -> list[str]:
 
 def _row_notes(given: Mapping[str, str], rows: Rows | None) -> list[str]:
     if not rows or not rows.get("settings"):
-        return ["whether it starts with the host there is in local.sqlite (astart), which is not beside the file"]
+        return [starting_is_in("local.sqlite (astart), which is not beside the file")]
     settings = rows["settings"][-1]
     notes = [starts_there(settings.get("astart") == "1", f"astart={settings.get('astart', '')}")]
     for key in ("vm_cpus", "vm_ram"):

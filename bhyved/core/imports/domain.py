@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bhyved.core.assigned import UEFI, UEFI_CSM
-from bhyved.core.imports.imported import PASSWORD, ForeignError, Imported, stays_in, topology, whole_number
+from bhyved.core.imports.imported import PASSWORD, ForeignError, Imported, starting_is_in, stays_in, topology, whole_number
 from bhyved.core.units import Size
 
 _UNITS = {"b": 1, "bytes": 1, "kb": 10**3, "k": 1 << 10, "kib": 1 << 10, "mb": 10**6, "m": 1 << 20, "mib": 1 << 20, "gb": 10**9}
@@ -39,6 +39,7 @@ def translate(text: str, *, bridges: Mapping[str, str]) -> Imported:
     work.boot()
     work.devices()
     work.rest()
+    work.notes.append(starting_is_in("what `virsh dominfo` prints"))
     return Imported(domain.findtext("name", "").strip(), work.table, work.notes)
 
 

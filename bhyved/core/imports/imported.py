@@ -71,6 +71,11 @@ def starts_there(starts: bool, where: str) -> str:
     return f"{where}: it does not start with the host there, nor here: autostart stays false"
 
 
+def starting_is_in(place: str) -> str:
+    """The same, where what is read does not say it."""
+    return f"whether it starts with the host there is in {place}; autostart = true is for when it no longer does"
+
+
 def renamed(was: str, now: str, table: Mapping[str, Any]) -> list[str]:
     """What is to be known of a guest that bhyve has called otherwise until now."""
     notes = [f"bhyve calls it {was} there: bhyved, which looks for {now}, does not see it run; stop it there before the first start here"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bhyved.core.imports.imported import ForeignError, Imported, memory, topology, whole_number
+from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, topology, whole_number
 
 _LINE = re.compile(r'([a-z][a-z0-9_]*)="?([^"#]*)"?\s*(#.*)?')  # at the beginning of a line, in lower case: anything else it skips
 _NO = ("", "no", "off", "false", "0")
@@ -53,6 +53,7 @@ def translate(text: str, *, name: str, directory: str, dataset: str, bridges: Ma
     work.disks()
     work.cards()
     work.rest()
+    work.notes.append(starting_is_in("vm_list of rc.conf(5), with the order"))
     return Imported(name, work.table, work.notes)
 
 
