@@ -11,7 +11,7 @@ import os
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
-from bhyved.ctl.newguest import Files, toml
+from bhyved.ctl.newguest import Files, is_there, toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def _disk(text: str, name: str, paths: Paths) -> dict[str, Any]:
     if not text.startswith("/"):
         path, size = f"{paths.db}/disk/{name}.img", text
     if not size:
-        if not _is_there(path, paths):
+        if not is_there(path, paths):
             raise Failure(FAILED, f"create: the disk {path} does not exist; with a size, --disk {path}=20G, it is made")
         return {"path": path}
     try:
         size = str(Size.parse(size))
     except ValueError as error:
         raise Failure(USAGE, f'create: --disk "{text}": {error}; or a path, or both: /dev/zvol/zroot/vm/{name}=20G') from None
-    if _is_there(path, paths):
+    if is_there(path, paths):
         raise Failure(FAILED, f"create: the disk {path} exists already; without a size, --disk {path}, it is used as it is")
     return {"path": path, "create": {"size": size}}
 
@@ -114,7 +114,7 @@ def _made(disk: Disk, paths: Paths) -> str:
     assert disk.path is not None
     assert disk.create is not None
     try:
-        if _is_there(disk.path, paths):
+        if is_there(disk.path, paths):
             raise FileExistsError(0, "exists already")
         if disk.path.startswith(_zvols(paths)):
             _make_volume(disk.path, disk.create.size, paths, sparse=disk.create.sparse)
@@ -154,7 +154,7 @@ def _make_volume(path: str, size: int, paths: Paths, *, sparse: bool) -> None:
     options = ("-s",) if sparse else ()
     tools.ask(("zfs", "create", *options, "-V", str(size), "-o", "volmode=dev", dataset), limit_s=ZFS_LIMIT_S)
     deadline = time.monotonic() + ZVOL_LIMIT_S
-    while not _is_there(path, paths):
+    while not is_there(path, paths):
         if time.monotonic() > deadline:
             raise HostError(f"zfs made {dataset}, but its device did not appear within {ZVOL_LIMIT_S:g} s")
         time.sleep(_LOOK_S)
@@ -162,14 +162,3 @@ def _make_volume(path: str, size: int, paths: Paths, *, sparse: bool) -> None:
 
 def _zvols(paths: Paths) -> str:
     return f"{paths.dev}/zvol/"
-
-
-def _is_there(path: str, paths: Paths) -> bool:
-    """By listing where the path is a device: a look-up in /dev may create what it looks for (contract 5.3)."""
-    if not path.startswith(f"{paths.dev}/"):
-        return os.path.lexists(path)
-    directory, name = os.path.split(path)
-    try:
-        return name in os.listdir(directory)
-    except OSError:
-        return False

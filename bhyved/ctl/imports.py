@@ -13,13 +13,15 @@ from bhyved.ctl import foreignfiles
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
-from bhyved.ctl.newguest import Files, Place, toml
+from bhyved.ctl.newguest import Files, Place, is_there, toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from bhyved.core.imports import Imported
+    from bhyved.core.spec import Paths
     from bhyved.ctl.foreignfiles import Found
 
 _SYSTEM = ".config/system.conf"  # of vm-bhyve: its switches
@@ -42,6 +44,7 @@ def import_guest(asked: Asked) -> int:
         imported.notes += renamed(imported.name, name, imported.table)
     table = {"autostart": False} | imported.table
     guest = files().place(name)
+    imported.notes += _absent(table, files().paths)
     written = _with_notes(toml(table), found.path, imported.notes)
     guest.judged(written)
     if asked.has("dry-run"):
@@ -49,6 +52,15 @@ def import_guest(asked: Asked) -> int:
         return OK
     guest.write(written)
     return _told(asked, guest, imported)
+
+
+def _absent(table: dict[str, Any], paths: Paths) -> list[str]:
+    """What is named and is not there, such as a disk of another machine, or variables that the other tool makes at a first start."""
+    drives = (*table.get("disk", ()), *table.get("cdrom", ()))
+    boot = table.get("boot", {})
+    found = {drive["path"]: "" for drive in drives if "path" in drive}
+    found |= {boot[key]: why for key, why in (("firmware", ""), ("vars", "; without boot.vars bhyved makes its own")) if key in boot}
+    return [f"{path} is not there{why}" for path, why in found.items() if not is_there(path, paths)]
 
 
 def _told(asked: Asked, guest: Place, imported: Imported) -> int:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from bhyved.core.spec import VmSpec
+    from bhyved.core.spec import Paths, VmSpec
 
 _VM_D, _SUFFIX = "vm.d", ".toml"
 
@@ -87,3 +87,14 @@ def toml(table: dict[str, Any]) -> str:
     import tomli_w
 
     return tomli_w.dumps(table)
+
+
+def is_there(path: str, paths: Paths) -> bool:
+    """By listing where the path is a device: a look-up in /dev may create what it looks for (contract 5.3)."""
+    if not path.startswith(f"{paths.dev}/"):
+        return os.path.lexists(path)
+    directory, name = os.path.split(path)
+    try:
+        return name in os.listdir(directory)
+    except (OSError, ValueError):  # no path at all, with a NUL in it
+        return False

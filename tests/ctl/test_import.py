@@ -158,6 +158,19 @@ def test_a_directory_of_vm_bhyve(vmctl: Vmctl, place: Place, there: Path) -> Non
     assert ran.out.startswith(f"# Imported from {there}.\n")
 
 
+def test_what_is_not_there_is_told(vmctl: Vmctl, place: Place, tmp_path: Path) -> None:
+    """Disks, media and firmware: the guest may be another machine's, or has never run there."""
+    (tmp_path / "there.img").touch()
+    line = f"bhyve -m 1G -s 0,hostbridge -s 3,virtio-blk,{tmp_path}/there.img -s 4,nvme,/no/disk -s 5,ahci-cd,/no/iso -s 31,lpc"
+    (tmp_path / "run").write_text(f"{line} -l bootrom,/no/rom.fd,/no/vars.fd web1")
+    told = vmctl(None, "import", str(tmp_path / "run"), "-n", "-c", place.main).out
+
+    for path in ("/no/disk", "/no/iso", "/no/rom.fd"):
+        assert f"# - {path} is not there\n" in told
+    assert "# - /no/vars.fd is not there; without boot.vars bhyved makes its own\n" in told
+    assert "there.img is not there" not in told
+
+
 def test_another_name_is_another_guest_to_bhyve(vmctl: Vmctl, place: Place, tmp_path: Path) -> None:
     """bhyved cannot see that the old one still runs, and bhyve makes another UUID."""
     (tmp_path / "run").write_text("bhyve -m 1G -s 0,hostbridge -s 31,lpc -l com1,stdio old")
