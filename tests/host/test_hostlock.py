@@ -93,7 +93,7 @@ def test_directories_are_made_with_their_modes(tmp_path: Path) -> None:
         run: 0o755,
         f"{run}/vm": 0o700,
         db: 0o700,
-        **{f"{db}/{name}": 0o700 for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars")},
+        **{f"{db}/{name}": 0o700 for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars", "cloud-init")},
         log: 0o750,
     }
 
