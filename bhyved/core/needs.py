@@ -29,9 +29,16 @@ def problem(need: str) -> str:
     return f'{need!r} must be "interface:NAME", "path:/FILE" or "pool:NAME"'
 
 
-def waits_for(need: str, why: str | None, period_s: float) -> str:
-    """What a guest that is held back says. `why`: as the host said; None: it has not been asked yet."""
+def is_told(need: str) -> bool:
+    """Whether devd(8) tells when it comes: interfaces, pools and device nodes, zvols among them, but no other file."""
+    kind, name = split(need)
+    return kind != PATH or name.startswith("/dev/")
+
+
+def waits_for(need: str, why: str | None, period_s: float, *, told: bool) -> str:
+    """What a guest that is held back says. `why`: as the host said, None: not asked yet. `told`: the host tells when it comes."""
     kind, name = split(need)
     if why is None:
         return f"waiting to see whether the {kind} {name} is there"
-    return f"waiting for the {kind} {name}: {why} (looked at every {period_s:g} s)"
+    when = f"when the host tells of something new, and every {period_s:g} s" if told else f"every {period_s:g} s"
+    return f"waiting for the {kind} {name}: {why} (looked at {when})"

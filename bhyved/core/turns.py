@@ -46,10 +46,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the host: need → why it is missing, or ''; and how often that is looked at."""
+    """What is known of the host: need → why it is missing, or ''; how often that is looked at, and whether the host tells."""
 
     known: Mapping[str, str] = {}
     period_s: float = 0.0
+    told: bool = False
 
 
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +159,7 @@ def misses(order: Order, seen: Seen) -> str:
     for need in order.needs:
         missing = seen.known.get(need)
         if missing != "":
-            return needs.waits_for(need, missing, seen.period_s)
+            return needs.waits_for(need, missing, seen.period_s, told=seen.told)
     return ""
 
 

@@ -128,6 +128,19 @@ class Commands(Protocol):
         """One command in its own process group and a clean environment, killed when its time is up. Raises HostError."""
 
 
+class News(Protocol):
+    """What the host tells of itself."""
+
+    def listen(self) -> bool:
+        """From now on nothing is missed that comes; False: nobody tells. Asked again, it goes on as it is."""
+
+    async def wait(self) -> None:
+        """Return when something may have come, or nobody is there any more to tell."""
+
+    def close(self) -> None:
+        """Nobody wants to know any more."""
+
+
 class Host(Protocol):
     """The machine as a whole."""
 
@@ -158,6 +171,9 @@ class Host(Protocol):
 
     async def missing(self, needs: Sequence[str]) -> dict[str, str]:
         """Those of `needs` that are not there, and why, in words. Bounded in time."""
+
+    def news(self) -> News:
+        """Whether any of these may have come."""
 
     async def load_modules(self) -> None:
         """Load vmm and nmdm where they are missing. Raises HostError."""

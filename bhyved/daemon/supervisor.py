@@ -86,6 +86,7 @@ class Supervisor:
                 taking_up.start_soon(self._measure)
             nursery.start_soon(self._turnstile.run, self._go, self._hold_back)
             nursery.start_soon(self._needs.run, self._turnstile.stir)
+            nursery.start_soon(self._needs.hear)
             self._turnstile.stir()
             nursery.start_soon(self._draining.run)
             if self._draining.drain is not None:

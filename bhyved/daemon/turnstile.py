@@ -9,7 +9,7 @@ from bhyved.core.room import Room, Share, lacks, shares
 from bhyved.core.spec import Order
 from bhyved.core.turns import Pace, Seen, Waiting, may_start
 from bhyved.daemon.board import Board
-from bhyved.daemon.needs import PERIOD_S, Needs
+from bhyved.daemon.needs import Needs
 
 FEW = 8  # guests that go in one piece: a few milliseconds
 
@@ -88,7 +88,7 @@ class Turnstile:
             now=now,
             last_paced=self._last_paced,
             paced=frozenset(self._paced),
-            seen=Seen(known=self._needs.known, period_s=PERIOD_S),
+            seen=Seen(known=self._needs.known, period_s=self._needs.period_s, told=self._needs.is_told),
             room=self.room,
             barred=self._barred,
         )

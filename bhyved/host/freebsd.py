@@ -3,6 +3,7 @@
 Everything is found below the configuration's `[paths]`, so that the lab is a host like any other.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,9 @@ from bhyved.core.errors import HostError
 from bhyved.core.handover import Reconciled
 from bhyved.core.room import HostMemory
 from bhyved.core.spec import DaemonSpec
+from bhyved.host import devd
 from bhyved.host.crowd import Crowd
+from bhyved.host.devd import HostNews
 from bhyved.host.facts import MEMORY_VARIABLES, HostFacts, parse_memory
 from bhyved.host.ledger import Ledgers
 from bhyved.host.liveness import Liveness
@@ -155,6 +158,10 @@ class FreeBsdHost:
     async def missing(self, needs: Sequence[str]) -> dict[str, str]:
         """See `daemon.ports.Host.missing`."""
         return await missing(needs, self._site.taps, self._tools)
+
+    def news(self) -> HostNews:
+        """See `daemon.ports.Host.news`."""
+        return HostNews(os.path.join(os.path.dirname(self._site.run), devd.SOCKET))
 
     # --- modules -------------------------------------------------------------------------------------------------------------
 

@@ -214,6 +214,28 @@ def _raise_next(failures: list[HostError | None]) -> None:
         raise failure
 
 
+class FakeNews:
+    """Satisfies `ports.News`."""
+
+    def __init__(self) -> None:
+        self.is_there = self.is_open = False
+        self.told = trio.Event()
+
+    def listen(self) -> bool:
+        self.is_open = self.is_there
+        return self.is_open
+
+    async def wait(self) -> None:
+        if self.is_open:
+            await self.told.wait()
+            self.told = trio.Event()
+
+    def close(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.told.set()
+
+
 class FakeHost:
     """Satisfies `ports.Host`, `ports.Commands`. Its clock begins at 0 and is the loop's."""
 
@@ -229,6 +251,7 @@ class FakeHost:
         self.has = HostMemory()
         self.absent: set[str] = set()  # needs
         self.looks: list[float] = []  # when needs were looked at
+        self.says = FakeNews()
         self._nursery = nursery
         self._zero = trio.current_time()
 
@@ -258,6 +281,9 @@ class FakeHost:
         self.looks.append(round(self.monotonic(), 3))
         await trio.lowlevel.checkpoint()
         return {need: "it does not exist" for need in needs if need in self.absent}
+
+    def news(self) -> FakeNews:
+        return self.says
 
     async def load_modules(self) -> None:
         return

@@ -73,3 +73,38 @@ async def test_each_guest_waits_for_its_own(autojump_clock: trio.abc.Clock) -> N
         await it.phase(Phase.UP, "b", within_s=0.5)
 
         assert it.status("a").phase is Phase.WAITING
+
+
+async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.abc.Clock) -> None:
+    """And once a minute; a devd that goes is not missed for longer than that; nobody listens when nobody waits."""
+    async with lab(guest(autostart=True, order=BRIDGE)) as it:
+        it.host.says.is_there, it.host.absent = True, {"interface:bridge0"}
+        await trio.sleep(130)
+        words = "waiting for the interface bridge0: it does not exist (looked at when the host tells of something new, and every 60 s)"
+        assert it.status().waiting_for == words
+        assert it.host.looks == pytest.approx([0, 60, 120], abs=0.1)
+        it.host.says.told.set()
+        await trio.sleep(1)
+        assert it.host.looks[3:] == pytest.approx([130], abs=0.1)
+        it.host.says.is_there = False
+        it.host.says.told.set()
+        await trio.sleep(20)
+        assert it.host.looks[4:] == pytest.approx([131, 136, 141, 146, 151], abs=0.1)
+        assert it.status().waiting_for.endswith("(looked at every 5 s)")
+        it.host.says.is_there, it.host.absent = True, set()
+        await it.phase(Phase.UP, within_s=5)
+        looks = len(it.host.looks)
+        await trio.sleep(3600)
+
+        assert not it.host.says.is_open
+        assert len(it.host.looks) == looks
+
+
+async def test_a_file_that_is_no_device_is_looked_for_all_the_same(autojump_clock: trio.abc.Clock) -> None:
+    """devd(8) does not tell of files."""
+    async with lab(guest(autostart=True, order=Order(needs=("interface:bridge0", "path:/nfs/disks")))) as it:
+        it.host.says.is_there, it.host.absent = True, {"path:/nfs/disks"}
+        await trio.sleep(12)
+
+        assert it.host.looks == pytest.approx([0, 5, 10], abs=0.1)
+        assert it.status().waiting_for == "waiting for the path /nfs/disks: it does not exist (looked at every 5 s)"

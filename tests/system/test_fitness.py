@@ -1,9 +1,11 @@
 """Whether guests are ready, and whether they are well: a whole daemon asks them, and says what it was answered."""
 
 import socket
+import subprocess
 from pathlib import Path
 
 from tests.system.labkit import running, sim
+from tests.system.rchost import until
 
 OFF = "autostart = false\n"
 ONCE = 'period = "1s"\ngrace = "0s"\nfailures = 2\n'
@@ -55,6 +57,24 @@ def test_what_a_guest_needs_of_the_host(tmp_path: Path) -> None:
         there.touch()
 
         lab.phase("up", "web1")
+
+
+def test_what_devd_tells_of_is_not_waited_for_any_longer() -> None:
+    """An interface comes: its guest starts then, and not at the next of the looks, which are rare."""
+    with (
+        running({"web1": sim(more='[order]\nneeds = ["interface:bridge7"]\n', boot="uefi-csm")}) as lab,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as devd,
+    ):
+        devd.bind(str(lab.root / "devd.seqpacket.pipe"))
+        devd.listen()
+        devd.settimeout(30)
+        client, _ = devd.accept()  # at one of the looks that are made without it
+        with client:
+            until(lambda: "when the host tells" in lab.rows()["web1"]["waiting_for"])
+            subprocess.run([lab.root / "bin/ifconfig", "bridge7", "create"], check=True, capture_output=True)
+            client.send(b"!system=IFNET subsystem=bridge7 type=ATTACH\n")
+
+            lab.phase("up", "web1", patience_s=20)
 
 
 def test_processors_that_run_no_more() -> None:
