@@ -14,7 +14,7 @@ from bhyved.lab import guest512, layout
 
 # Behind the lab's own come the machine's: swtpm, truncate and the operator's own commands are the real ones.
 _BIN = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_TEMPLATES = (Path(__file__).parents[2] / "etc" / "template.d", Path("/usr/local/etc/bhyved/template.d"))
+_TEMPLATES = (Path(__file__).parents[2] / "etc" / "template.d", Path(__file__).parent / "template.d")  # of the sources, of a wheel
 _ANY_PORT = "127.0.0.1:0"
 _TEXT = "# Written by `bhyved lab`: [paths] at each start, the rest is yours.\n\n"
 
@@ -81,7 +81,7 @@ def _main(root: Path) -> dict[str, Any]:
 
 
 def add_templates(root: Path) -> None:
-    """Those of the sources, or of this machine, where a new lab has none. Raises OSError."""
+    """Those that come with bhyved, where a new lab has none. Raises OSError."""
     ours = root / "etc" / "template.d"
     if "template-dir" in _main(root)["paths"] or any(ours.iterdir()):
         return
