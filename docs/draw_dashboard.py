@@ -8,6 +8,7 @@ drawn are the answers to the dashboard's own queries.
 
 import json
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,15 +35,31 @@ LEFT_OUT = {"Network, to the guest up, from it down", "Dropped packets", "Consol
 # --- the story --------------------------------------------------------------------------------------------------------------------
 
 LIMITS = '[restart]\ncrash-limit = "3 in 10m"\nreboot-limit = "100 in 1h"\nbackoff = "4s"\nbackoff-max = "20s"\n'
-CONFIG = f'{QUICK}[shutdown]\nmargin = "5s"\n'
+CONFIG = f'memory-reserve = "2G"\n{QUICK}[shutdown]\nmargin = "5s"\n'
 GUESTS = {
-    "db1": sim("boot 3s; acpi slow 2s; print login: ; wait"),
+    "db1": sim("boot 3s; acpi slow 2s; print login: ; wait", more="wired = true\n"),
     "web1": sim("boot 2s; acpi on; print login: ; wait", more='[order]\nafter = ["db1"]\n'),
     "mail1": sim("boot 1s; acpi on; print login: ; wait", more=LIMITS),
     "ci1": sim("boot 1s; acpi on; print login: ; sleep 20s; reboot", more=LIMITS),
     "build1": sim("boot 1s; acpi on; print login: ; sleep 50s; spin", more="autostart = false\n"),
     "win1": sim("boot 5s; acpi ignore; print login: ; wait", more='[stop]\ntimeout = "12s"\n'),
 }
+
+
+def sized(guest: str, memory: str) -> str:
+    """No guest of a lab touches its memory."""
+    return guest.replace('memory = "16M"', f'memory = "{memory}"')
+
+
+BIG = {name: sized(text, memory) for (name, text), memory in zip(GUESTS.items(), ("4G", "2G", "1G", "1G", "6G", "4G"), strict=True)}
+STORE = sim("boot 1s; acpi on; print login: ; wait", more='[[disk]]\npath = "{path}"\n')
+
+
+def add_store(lab: LabHost) -> None:
+    """A guest whose disk is on ZFS. Where it is depends on the lab."""
+    subprocess.run([f"{lab.root}/bin/zfs", "create", "-p", "-V", "1M", "zroot/vm/store1"], check=True)
+    lab.write("store1", sized(STORE.replace("{path}", f"{lab.root}/dev/zvol/zroot/vm/store1"), "4G"))
+    lab.call("config.reload")
 
 
 def play(lab: LabHost, began: float) -> None:
@@ -61,6 +78,7 @@ def play(lab: LabHost, began: float) -> None:
         (at_s, partial(send, "web1", f"flood {size}KiB")) for at_s, size in ((12, 40), (32, 90), (58, 60), (95, 160), (175, 80), (215, 120))
     ]
     story += [(at_s, partial(send, "mail1", "panic")) for at_s in (40, 70, 95, 125)]
+    story += [(6, partial(add_store, lab))] + [(at_s, partial(lab.ask, "snapshot", "store1")) for at_s in (20, 85, 160, 225)]
     story += [(25, partial(lab.ask, "start", "build1")), (200, partial(lab.ask, "stop", "build1"))]
     story += [(110, partial(lab.ask, "stop", "win1")), (170, partial(lab.ask, "start", "win1")), (140, replace)]
     story += [(185, partial(lab.ask, "restart", "db1")), (240, lambda: None)]
@@ -97,7 +115,10 @@ async def watch() -> dict[str, Any]:
     """Play the story; the answers by panel title, and when the daemon was restarted."""
     assert PROMETHEUS is not None, "prometheus is not installed"
     port = free_port()
-    with tempfile.TemporaryDirectory() as directory, LabHost(GUESTS, daemon=CONFIG, options=("--metrics", f"127.0.0.1:{port}")) as lab:
+    host = LabHost(BIG, daemon=CONFIG, options=("--metrics", f"127.0.0.1:{port}"))
+    (host.root / "lab").mkdir()
+    (host.root / "lab/settings.json").write_text(json.dumps({"physmem": 24 << 30}))
+    with tempfile.TemporaryDirectory() as directory, host as lab:
         config = f"""
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs: [{{job_name: bhyved, static_configs: [{{targets: ["127.0.0.1:{port}"], labels: {{instance: vmhost}}}}]}}]

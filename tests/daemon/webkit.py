@@ -14,6 +14,7 @@ from bhyved.core.daemonfacts import CommandFacts, DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.exits import ExitKind
 from bhyved.core.room import HostMemory, Room
+from bhyved.core.snapshots import Stock
 from bhyved.core.spec import Metrics as MetricsSpec
 from bhyved.core.status import Desired, Histogram, LastExit, Phase, Restarts, RunRecord, VmStatus
 from bhyved.core.usage import Own, Process, Traffic, Usage, Vcpus
@@ -109,6 +110,7 @@ class Figures:
             "db1": (console("com1", unlogged_bytes=512, problem="disk full"),),
         }
         self.usage = Usage({"web1": Process(12.5, 1 << 30, 9)}, {"tap0": Traffic(1000, 2000, 10, 20, 3)})
+        self.stocks: dict[str, Stock] = {}
         self.asked: list[str] = []
         self.vcpu_error = ""
 
@@ -158,7 +160,15 @@ class Server:
         self.lines: list[tuple[str, str]] = [("com1", "FreeBSD/amd64 (web1) (ttyu0)\n\nlogin: ")]
         self.runs = RUNS
         self.spec = MetricsSpec(**{"listen": "127.0.0.1:0", **spec})
-        self.metrics = Metrics(self.board, self.figures, self.figures, lambda: self.facts, LoopWatch(), now=lambda: MONOTONIC)
+        self.metrics = Metrics(
+            self.board,
+            self.figures,
+            self.figures,
+            lambda: self.facts,
+            LoopWatch(),
+            now=lambda: MONOTONIC,
+            stocks=lambda: self.figures.stocks,
+        )
         sources = Sources(
             board=self.board,
             scrape=self.metrics.scrape,
