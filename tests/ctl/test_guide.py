@@ -72,6 +72,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_the_index_has_every_page() -> None:
+    """Each once."""
+    listed = re.findall(r"\]\((\S+\.md)\)", (GUIDE / "README.md").read_text())
+    assert sorted(listed) == [page.name for page in PAGES if page.name != "README.md"]
+
+
 def test_the_first_guest_is_what_create_writes(vmctl: Vmctl) -> None:
     """The file in the guide is the one that the command above it makes."""
     command, _ = (command for command in commands(GUIDE / "first-guest.md") if command.startswith("vmctl create"))  # the other is a lab's

@@ -130,7 +130,7 @@ def _notes(given: Mapping[str, str], imported: Imported) -> list[str]:
     own = [path for path in _paths(imported) if path.startswith(_OWN)]
     notes += [f"{path} belongs to the package cbsd, and goes with it: copy it, and name the copy" for path in own]
     if any(path.endswith("/seed.iso") for path in _paths(imported)):
-        notes.append("seed.iso: CBSD makes it anew at each start, here it stays as it is")
+        notes.append("seed.iso: CBSD makes it anew at each start, here it stays as it is; [cloud-init] makes one of bhyved's own")
     if given.get("vm_boot", "hdd") != "hdd":
         notes.append(f"vm_boot={given['vm_boot']}: its last start was one from there, and the disks' slots are those of that start")
     if given.get("tpm") == "new":
