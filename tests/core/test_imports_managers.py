@@ -114,7 +114,7 @@ def test_a_guest_of_cbsd_is_the_same_machine(tmp_path: Path) -> None:
 
 def test_what_cbsd_has_and_bhyved_has_not_is_told() -> None:
     """Of the file and of the database; a secret is named, never copied."""
-    imported = from_cbsd()
+    imported = from_cbsd(CBSD + "new_args='-s 20,new'\n")
     told = "\n".join(imported.notes)
 
     assert "secret" not in told + toml(imported.table)
@@ -123,6 +123,7 @@ def test_what_cbsd_has_and_bhyved_has_not_is_told() -> None:
         "efi.fd belongs to the package cbsd",
         "seed.iso: CBSD makes it anew",
         "nice='5' is left out",
+        "new_args='-s 20,new' is left out",
         "astart=1: it starts with the host there",
         "vm_ram=2g in local.sqlite is for the next start there; taken is 4294967296",
         "boot_delay=5 is left out",

@@ -28,6 +28,7 @@ _FLAGS = {
 }
 _DEVICES = ("hostbridge", "virtio_9p", "uefi_boot", "dsk", "dsk_controller", "cd", "nic", "nvme", "virtiornd", "pci_passthru")
 _LAST = ("soundhw", "lpc", "console", "efi")
+_KNOWN = (*(f"{kind}_args" for kind in (*_DEVICES, *_LAST, "vnc")), "live_migration_args")
 _ENDS = {"on_poweroff": "on-poweroff", "on_reboot": "on-reboot", "on_crash": "on-crash"}
 _UNSET = ("", "0", "none")
 _OWN = "/usr/local/cbsd/"  # goes with the package
@@ -135,6 +136,8 @@ def _notes(given: Mapping[str, str], imported: Imported) -> list[str]:
         notes.append(f"vm_boot={given['vm_boot']}: its last start was one from there, and the disks' slots are those of that start")
     if given.get("tpm") == "new":
         notes.append('tpm=new is left out: [tpm] type = "swtpm" gives it a TPM in software')
+    unknown = [key for key in given if key.endswith("_args") and key not in _KNOWN and given[key] not in _UNSET]
+    notes += [f"{key}={given[key]!r} is left out: where CBSD puts these words is not known here" for key in unknown]
     for key, (why, unset) in _ELSEWHERE.items():
         if given.get(key, "") not in unset:
             notes.append(f"{key}={given[key]!r} is left out: {why}")
