@@ -23,7 +23,7 @@ from bhyved.host.toolbox import Tools
 _MAKE_S = 60.0  # it writes less than a megabyte, on a disk that may be busy
 _IMAGE_BYTES = 8 * LIMIT_BYTES
 #: ECMA-119 8.4: the primary volume descriptor is in sector 16, and the volume's name in bytes 41 to 72 of it.
-_DESCRIPTOR, _MAGIC, _NAME = 16 * 2048, slice(1, 6), slice(40, 40 + len(LABEL))
+_DESCRIPTOR, _MAGIC, _NAME = 16 * 2048, slice(1, 6), slice(40, 72)
 
 
 def image(db: str, name: str) -> str:
@@ -37,6 +37,12 @@ def fingerprint(path: str) -> str:
         return fingerprint_in(read_plain(path, _IMAGE_BYTES))
     except OSError:
         return ""
+
+
+def label_in(data: bytes) -> str:
+    """The volume's name in an image; '' where it is no image of ISO 9660."""
+    descriptor = data[_DESCRIPTOR : _DESCRIPTOR + 2048]
+    return descriptor[_NAME].decode("latin-1").strip(" \0") if descriptor[_MAGIC] == b"CD001" else ""
 
 
 async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: int) -> None:
@@ -77,9 +83,7 @@ def _lay_out(seed: Files, scratch: str, fresh: str) -> None:
 def _put(fresh: str, path: str) -> None:
     """In the place of the old one, which a guest that runs keeps open."""
     with open(fresh, "r+b") as file:
-        file.seek(_DESCRIPTOR)
-        descriptor = file.read(2048)
-        if descriptor[_MAGIC] != b"CD001" or descriptor[_NAME].lower() != LABEL.encode():
+        if label_in(file.read(_DESCRIPTOR + 2048)).lower() != LABEL:
             raise HostError(f"what makefs made is no ISO 9660 image with the label {LABEL}")
         # makefs has capitals only (cd9660_arguments_set_string), and FreeBSD 14.1 looks for /dev/iso9660/cidata alone (rc.d/nuageinit).
         file.seek(_DESCRIPTOR + _NAME.start)

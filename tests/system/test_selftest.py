@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from bhyved.cli.daemon import USAGE, main
 from bhyved.core.selfcheck import GUEST, TAP
@@ -17,7 +19,9 @@ from tests.system.labkit import LabHost, running
 
 LIMIT_S = 120.0  # a loaded machine
 ENDED_S = 40.0  # likewise, for what takes 200 s where each guest that has ended is waited for
-CHECKS = 36
+CHECKS = 37
+
+pytestmark = pytest.mark.skipif(shutil.which("xorriso") is None, reason="xorriso is not installed")
 
 
 @pytest.fixture
@@ -120,6 +124,30 @@ def test_a_bhyve_that_breaks_its_promise_fails(lab: LabHost, tmp_path: Path) -> 
     assert "skipped 2.4    UEFI firmware boots with variables of its own: edk2-bhyve is not installed" in ran.stdout
     assert float(ran.stdout.splitlines()[-1].split(" s: ")[0].rsplit(" ", 1)[1]) < ENDED_S
     assert_nothing_is_left(lab, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("unlink", "skipped 5      makefs makes an image with the label, and names in small letters: makefs was not found in "),
+        ('echo "makefs: no" >&2; exit 1', "names in small letters: makefs ended with 1: makefs: no"),
+        ('for image; do :; done; echo x >"$5"; exit 0', "names in small letters: the label of what it made is ''"),
+    ],
+)
+def test_a_makefs_that_makes_no_seeds(lab: LabHost, tmp_path: Path, broken: str, said: str) -> None:
+    """None is skipped, one that does something else fails."""
+    main = lab.root / "etc/bhyved.toml"
+    table = tomllib.loads(main.read_text())
+    table["paths"]["bin"] = [f"{lab.root}/bin"]  # not where this machine may have a makefs
+    main.write_text(tomli_w.dumps(table))
+    if broken == "unlink":
+        (lab.root / "bin/makefs").unlink()
+    else:
+        replace(lab, "makefs", broken)
+    ran = selftest(lab, tmp_path)
+
+    assert said in ran.stdout
+    assert ran.returncode == (0 if broken == "unlink" else 1)
 
 
 def test_a_kernel_that_keeps_a_node_fails(lab: LabHost, tmp_path: Path) -> None:

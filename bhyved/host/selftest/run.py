@@ -15,12 +15,12 @@ from bhyved.core.errors import HostError
 from bhyved.core.selfcheck import GUEST, Found, Verdict
 from bhyved.core.spec import Paths
 from bhyved.host.durable import why
-from bhyved.host.selftest import consoles, guests, processes, taps
+from bhyved.host.selftest import consoles, guests, processes, seeds, taps
 from bhyved.host.selftest.bench import Bench, Check, Wrong
 from bhyved.host.selftest.needs import NotHere
 from bhyved.host.toolbox import Tools
 
-CHECKS: dict[str, tuple[Check, ...]] = processes.CHECKS | consoles.CHECKS | taps.CHECKS | guests.CHECKS
+CHECKS: dict[str, tuple[Check, ...]] = processes.CHECKS | consoles.CHECKS | taps.CHECKS | seeds.CHECKS | guests.CHECKS
 LIMIT_S = 20.0  # a check; the slowest takes a second
 _LEAVES_NOTHING = Check("1.10", "nothing of the selftest is left", Bench.clear)
 _FACTS = (
