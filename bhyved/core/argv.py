@@ -148,7 +148,7 @@ def _lpc(left: Tree) -> Iterator[str]:
         if new in left and left[new] == left.get(old):
             del left[old]
     rom = [left[key] for key in ("bootrom", "bootvars") if key in left]
-    if "bootrom" in left and not any("," in word for word in rom):
+    if "bootrom" in left and not any("," in word for word in rom) and "=" not in left.get("bootvars", ""):  # else no path to bhyve
         del left["bootrom"]
         left.pop("bootvars", None)
         yield from ("-l", ",".join(("bootrom", *rom)))

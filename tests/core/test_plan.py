@@ -112,6 +112,7 @@ def test_a_grub_guest_shows_its_files() -> None:
         ('clock = "localtime"', AMD, "bhyve -H -P -w -c "),
         ('[[disk]]\npath = "/a,b"', AMD, "-o pci.0.4.0.device=virtio-blk -o pci.0.4.0.path=/a,b a"),
         ('[[share]]\nname = "n"\npath = "/p=q"', AMD, "-o pci.0.17.0.sharename=n -o pci.0.17.0.path=/p=q a"),
+        ('[boot]\nvars = "/p=q"', AMD, "-o bootvars=/p=q"),
         ('[bhyve]\nhostbridge = "amd"', AMD, "-s 0:0:0,amd_hostbridge"),
         (
             '[[disk]]\npath = "/d"\nmodel = "ahci-hd"\nread-only = true\ncontroller = "s"\n[[cdrom]]\npath = "/i"\ncontroller = "s"',
