@@ -25,6 +25,7 @@ from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
 from bhyved.core.spec import DaemonSpec
+from bhyved.core.spec import Metrics as MetricsSpec
 from bhyved.core.status import ACTIVE
 from bhyved.daemon import log
 from bhyved.daemon.around import Around
@@ -43,6 +44,7 @@ from bhyved.daemon.snapshots import Snapshots
 from bhyved.daemon.story import explain_guest
 from bhyved.daemon.supervisor import Supervisor
 from bhyved.daemon.web import Web
+from bhyved.daemon.webkeeper import WebKeeper
 from bhyved.host import controlsocket, durable, peer
 from bhyved.host.commands import HostCommands
 from bhyved.host.configfiles import Good, Reader
@@ -232,14 +234,14 @@ class _Daemon:
         control: Control | None = None
         try:
             metrics = self._metrics()
-            self._guests.on_reload = partial(_put_in_force, metrics)
-            web = self._web(metrics)
+            web = WebKeeper(partial(self._web, metrics), self._web_opened)
+            self._guests.on_reload = partial(_put_in_force, metrics, web)
             snapshots = Snapshots(self._guests, self._datasets, self._census.outdated)
             views = Views(metrics=metrics, new_link=web.new_link, problems=self._problems, snapshots=snapshots)
             control = Control(self._guests, views, peer, euid=os.geteuid())
             await nursery.start(self._census.run)
             await nursery.start(control.run, trio.socket.from_stdlib_socket(listener))
-            await self._open_web(web, nursery)
+            await nursery.start(web.run, self._spec.metrics)
             self._serving = True
             self._budget_s = await self._guests.shutdown_budget_s()
             self._around.events.tell("serving", reason=f"bhyved {bhyved.__version__} looks after {len(self._guests.names())} guests")
@@ -332,8 +334,8 @@ class _Daemon:
             stocks=self._census.stocks,
         )
 
-    def _web(self, metrics: Metrics) -> Web:
-        spec, host = self._spec.metrics, socket.gethostname()
+    def _web(self, metrics: Metrics, spec: MetricsSpec) -> Web:
+        host = socket.gethostname()
         sources = Sources(
             board=self._around.board,
             scrape=metrics.scrape,
@@ -349,18 +351,18 @@ class _Daemon:
         users = Users(str(spec.basic_auth_file)).hashes if spec.basic_auth_file is not None else None
         return Web(sources, partial(open_listener, spec), users, frozenset({host.lower(), host.lower().partition(".")[0]}))
 
-    async def _open_web(self, web: Web, nursery: trio.Nursery) -> None:
-        if not self._spec.metrics.listen:
+    def _web_opened(self, url: str, problem: str) -> None:
+        """The HTTP server is there, is not, or is somewhere else."""
+        if problem and problem != self._http_problem:
+            self._warn(problem)
+        self._http_problem = problem
+        if not url:
+            self._remove(URL_FILE)
             return
-        url: str = await nursery.start(web.run)
-        if url:
-            try:
-                durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
-            except OSError as error:
-                self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
-        else:
-            self._http_problem = web.problem
-            self._warn(web.problem)
+        try:
+            durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
+        except OSError as error:
+            self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
 
     def _not_ready(self) -> str:
         return "" if self._serving else "guests are being stopped" if self._guests.closing else "guests are being taken up"
@@ -393,7 +395,8 @@ class _Daemon:
         return {"journal": self._journal.problem, "records": "; ".join(self._vault.problems), "http": self._http_problem}
 
 
-def _put_in_force(metrics: Metrics, spec: DaemonSpec) -> None:
-    """A reload has changed the main file."""
+def _put_in_force(metrics: Metrics, web: WebKeeper, spec: DaemonSpec) -> None:
+    """A reload may have changed the main file."""
+    web.reload(spec.metrics)
     log.set_up(spec.log, is_tty=sys.stderr.isatty())
     metrics.vcpu_stats = spec.metrics.vcpu_stats

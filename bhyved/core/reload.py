@@ -70,8 +70,6 @@ _VM_EFFECTS = {
 }
 _DAEMON_EFFECTS = {
     "paths": Effect.REFUSED,  # running guests are found again under them
-    "metrics": Effect.REFUSED,
-    "metrics.vcpu-stats": Effect.LIVE,
     "log.to": Effect.REFUSED,
     "console.ring": Effect.REFUSED,
 }

@@ -429,7 +429,6 @@ def live(old: DaemonSpec, new: DaemonSpec) -> DaemonSpec:
     return msgspec.structs.replace(
         new,
         paths=old.paths,
-        metrics=msgspec.structs.replace(old.metrics, vcpu_stats=new.metrics.vcpu_stats),
         log=msgspec.structs.replace(new.log, to=old.log.to),
         console=msgspec.structs.replace(new.console, ring=old.console.ring),
     )

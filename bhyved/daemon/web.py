@@ -125,7 +125,7 @@ class Web:
     def new_link(self) -> str:
         """A link that opens the page in a browser, once and within two minutes. Raises HostError."""
         if self._gate is None:
-            raise HostError(self.problem or "the http server is switched off: metrics.listen is empty")
+            raise HostError(self.problem or "the http server is about to end")
         if self._gate.is_private:
             raise HostError(
                 f"the page is on the UNIX socket {self.url.removeprefix('unix:')}, which needs no link but a program that can reach it"

@@ -73,7 +73,7 @@ def test_the_daemons_keys() -> None:
     assert {change.key: change.effect for change in changes} == {
         "start-parallel": Effect.LIVE,
         "paths.run": Effect.REFUSED,
-        "metrics.listen": Effect.REFUSED,
+        "metrics.listen": Effect.LIVE,
         "log.level": Effect.LIVE,
     }
 

@@ -1,8 +1,12 @@
 """A reload as an administrator does it: files are changed, the plan says what would become of it, and that is what becomes of it."""
 
+import socket
+import urllib.request
+
 import pytest
 
 from tests.system.labkit import QUICK, running, sim
+from tests.system.rchost import until
 
 OFF = "autostart = false\n"
 BRIDGE = '[[network]]\nbridge = "bridge0"\n'
@@ -84,3 +88,39 @@ def test_a_broken_file_changes_nothing(broken: str) -> None:
         assert lab.ask("restart", "web1")["ok"]
         lab.until(lambda rows: rows["web1"]["phase"] == "up" and rows["web1"]["pid"] not in (None, pids["web1"]), "by its last good copy")
         lab.stop()
+
+
+def test_metrics_are_served_where_the_file_says_now() -> None:
+    """Elsewhere, nowhere because the port is taken, nowhere on purpose, and back: no restart of the daemon, and guests do not notice."""
+    with running({"web1": sim()}) as lab, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        pid = lab.phase("up", "web1")["web1"]["pid"]
+        main, url = lab.root / "etc/bhyved.toml", lab.root / "run/metrics.url"
+        text = main.read_text()
+        assert 'listen = "127.0.0.1:0"' in text
+
+        def listen(where: str) -> None:
+            main.write_text(text.replace('listen = "127.0.0.1:0"', f'listen = "{where}"'))
+            (change,) = lab.call("config.reload")["daemon"]
+            assert (change["key"], change["effect"]) == ("metrics.listen", "live")
+
+        unix = f"unix:{lab.root}/run/m.sock"
+        listen(unix)
+        until(lambda: url.exists() and url.read_text().startswith(unix))
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(lab.metrics, timeout=10)
+        port = taken.getsockname()[1]
+        listen(f"127.0.0.1:{port}")
+        until(lambda: any(str(port) in problem for problem in lab.call("daemon.info")["problems"]))
+        assert not url.exists()
+        taken.close()
+        lab.call("config.reload")  # nothing has changed but that
+        until(url.exists)
+        assert "bhyved_vms" in urllib.request.urlopen(f"{url.read_text().strip().rstrip('/')}/metrics", timeout=10).read().decode()
+        assert lab.call("daemon.info")["problems"] == []
+        listen("")
+        until(lambda: not url.exists())
+        with pytest.raises(RuntimeError, match=r"the http server is switched off: metrics\.listen is empty"):
+            lab.call("web.link")
+        assert lab.rows()["web1"]["pid"] == pid
