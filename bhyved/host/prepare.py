@@ -2,13 +2,15 @@
 
 `host.machine` calls it. First everything is looked at, and refused what cannot work; then, without a pause in which another guest's
 start could come between, things are chosen and the ledger is written; only then is the host changed: the stale node destroyed, taps
-made, sockets removed, files written. Whatever fails from there on is in the ledger.
+made, sockets removed, files written. Whatever fails from there on is in the ledger. Behind a run of our own the node is destroyed
+meanwhile, which takes a restart's longest command out of its way: the ledger of that run still names all there is.
 """
 
 import functools
 import os
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -36,6 +38,8 @@ from bhyved.host.swtpm import Swtpm
 FILES_S = 10.0  # a stat takes microseconds, but for a dead NFS mount
 _SEEN_S = 1.0  # so old may a look at the process table be: many guests start at once when a host boots
 
+T = TypeVar("T")
+
 
 class Ready(NamedTuple):
     """The host is as the run needs it."""
@@ -57,13 +61,12 @@ class Preparation:
 
     async def make(self, *, after_own: bool) -> Ready:
         """Make the host ready. `after_own`: this restarts a run of ours that has just ended. Raises HostError, Stuck."""
-        if not after_own:
+        if after_own:  # the node is that run's, and no start would leave it there
+            found, saved, assigned, wanted = await _beside(self._choose, self._destroy_node)
+        else:
             await self._refuse_others()
-        found = await self._look_at_files()
-        saved = await self._saved_state(found)
-        await self._site.crowd.pass_through()
-        assigned, wanted = self._claim(found, saved)
-        await self._site.vmm.destroy(self._name, pass_fd=self._alive)
+            found, saved, assigned, wanted = await self._choose()
+            await self._destroy_node()
         taps = await self._make_taps(wanted)
         assigned = msgspec.structs.replace(assigned, taps=dict(zip(wanted.wanted, taps, strict=True)))
         for path in self._ledger.sockets:
@@ -85,6 +88,16 @@ class Preparation:
             prepared = msgspec.structs.replace(prepared, resumed=self._states.shown())
             await trio.to_thread.run_sync(self._states.take)  # the last thing that can fail
         return Ready(prepared, loader)
+
+    async def _choose(self) -> tuple[Backing, SavedState | None, Assigned, cards.Cards]:
+        """Refuse what cannot work, choose the rest, and write it down."""
+        found = await self._look_at_files()
+        saved = await self._saved_state(found)
+        await self._site.crowd.pass_through()
+        return found, saved, *self._claim(found, saved)
+
+    async def _destroy_node(self) -> None:
+        await self._site.vmm.destroy(self._name, pass_fd=self._alive)
 
     async def _refuse_others(self) -> None:
         seen = await self._site.processes.look_soon(_SEEN_S)
@@ -275,6 +288,27 @@ class Preparation:
             for name, text in call.files.items():
                 _write(f"{directory}/{name}", text, 0o644)
         return call
+
+
+async def _beside(work: Callable[[], Awaitable[T]], other: Callable[[], Awaitable[None]]) -> T:
+    """Both at once, each to its end whatever becomes of the other. Raises HostError: what `other` raised, or else `work`."""
+    errors: list[HostError] = []
+
+    async def do_other() -> None:
+        try:
+            await other()
+        except HostError as error:
+            errors.insert(0, error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(do_other)
+        try:
+            done = await work()
+        except HostError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return done
 
 
 def _write(path: str, text: str, mode: int) -> None:

@@ -10,14 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from bhyved.core.errors import HostError
+from bhyved.core.spec import VmSpec
 from bhyved.core.status import VmRecord
+from bhyved.host import backing, swtpm
 from bhyved.host import prepare as module
-from bhyved.host import swtpm
+from bhyved.host.backing import Backing
 from bhyved.host.ledger import Ledger
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
+from tests.host.scripts import until
 
 
 @pytest.fixture
@@ -108,6 +112,59 @@ async def test_an_automatic_restart_needs_one_host_command(host: OneHost, machin
 
     assert [call.split()[0] for call in host.scripts.calls[before:] if not call.startswith("bhyve ")] == ["bhyvectl"]
     await end_of(machine)
+
+
+async def ended_once(machine: GuestMachine, spec: VmSpec) -> None:
+    """A run of it has ended under our eyes, and its node is still there."""
+    await start(machine, spec)
+    await end_of(machine)
+    await machine.clean(final=False)
+
+
+async def test_a_restart_does_not_wait_for_its_node_to_go(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While bhyvectl destroys the node of the run before, the files of the next are looked at."""
+    await ended_once(machine, guest(do="exit 0"))
+    look = backing.look
+
+    def look_late(*words: Any, **more: Any) -> Backing:
+        trio.from_thread.run(until, lambda: "bhyvectl --vm=web --destroy" in host.scripts.calls)
+        return look(*words, **more)
+
+    monkeypatch.setattr(backing, "look", look_late)
+    await machine.prepare(order(guest(do="exit 0"), first=False))
+
+    assert not host.node().exists()
+
+
+async def test_a_restart_that_is_refused_leaves_no_half_destroyed_node(host: OneHost, machine: GuestMachine) -> None:
+    """What is wrong with the next run is said when the node of the one before has gone."""
+    spec = guest(do="exit 0", disk=[{"path": str(host.disk)}])
+    await ended_once(machine, spec)
+    host.scripts.write("bhyvectl", f"read go <{host.dev}/go; rm {host.node()}")
+    os.mkfifo(host.dev / "go")
+    host.disk.unlink()
+    with (host.dev / "go").open("r+b", buffering=0) as go:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def let_it_go() -> None:
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                go.write(b"go\n")
+
+            with pytest.raises(HostError, match=rf"^disk {host.disk}: no such file"):
+                await machine.prepare(order(spec, first=False))
+
+    assert not host.node().exists()
+
+
+async def test_a_restart_over_a_node_that_stays_is_refused(host: OneHost, machine: GuestMachine) -> None:
+    """What the kernel does not destroy is said, whatever else is wrong."""
+    spec = guest(do="exit 0", disk=[{"path": str(host.disk)}])
+    await ended_once(machine, spec)
+    host.scripts.write("bhyvectl", "exit 0")
+    host.disk.unlink()
+    with pytest.raises(HostError, match=rf"^{host.node()} is still there after two"):
+        await machine.prepare(order(spec, first=False))
 
 
 # --- disks -----------------------------------------------------------------------------------------------------------------------
