@@ -11,6 +11,7 @@ import os
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
+from bhyved.ctl.image import Image
 from bhyved.ctl.newguest import Files, is_there, toml
 
 TYPE_CHECKING = False
@@ -26,12 +27,20 @@ _LOOK_S = 0.02
 
 
 def create(asked: Asked) -> int:
-    name = asked.names[0]
+    name, path = asked.names[0], asked.text("image")
+    image = Image(path) if path else None
     files = Files(asked)
     guest = files.place(name)
-    text = toml(_table(asked, name, files.paths))
+    table = _table(asked, name, files.paths)
+    if image is not None and "create" not in table.get("disk", [{}])[0]:
+        raise Failure(USAGE, "create: --image needs a disk that is made for it: --disk 20G, or --disk /PATH=20G")
+    text = toml(table)
     spec = guest.judged(text)
+    if image is not None:
+        _check_fits(image, spec.disk[0])
     made = [_made(disk, files.paths) for disk in spec.disk if disk.create is not None]
+    if image is not None:
+        _written(image, made[0])
     guest.write(text, otherwise=f"; made and kept: {', '.join(made)}" if made else "")
     return _told(asked, name, guest.file, made, has_media=any(drive.when == "install" for drive in spec.cdrom))
 
@@ -125,6 +134,20 @@ def _made(disk: Disk, paths: Paths) -> str:
     except HostError as error:
         raise Failure(FAILED, f"the disk {disk.path} cannot be made: {error}") from None
     return disk.path
+
+
+def _check_fits(image: Image, disk: Disk) -> None:
+    assert disk.create is not None
+    image.check_fits(str(disk.path), int(disk.create.size))
+
+
+def _written(image: Image, disk: str) -> None:
+    from bhyved.host import durable
+
+    try:
+        image.write_to(disk)
+    except OSError as error:
+        raise Failure(FAILED, f"the image cannot be written to {disk}: {durable.why(error)}; made and kept: {disk}") from None
 
 
 def _make_file(path: str, size: int, paths: Paths) -> None:

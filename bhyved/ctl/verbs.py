@@ -445,6 +445,7 @@ VERBS = (
             Option(
                 "-d --disk", "20G: a file of bhyved's; /PATH: a disk that is there; /PATH=20G: one to be made", value="DISK", kind="text"
             ),
+            Option("--image", "a plain image of a system, to be written onto the disk that is made", value="FILE", kind="text"),
             Option("--disk-model", "virtio-blk (default), nvme or ahci-hd", value="MODEL", kind="text"),
             Option("-b --bridge", "a network card on this bridge", value="BRIDGE", kind="text"),
             Option("--card", "virtio-net (default) or e1000", value="MODEL", kind="text"),
@@ -464,7 +465,7 @@ VERBS = (
         examples=(
             ("vmctl create web1 -T linux-uefi -d 20G -b bridge0 --iso /iso/debian.iso", ""),
             ("vmctl create db1 -T freebsd -d /dev/zvol/zroot/vm/db1=100G -b bridge0", "on a ZFS volume"),
-            ("vmctl create web2 -T linux-uefi -d /vm/deb.raw -b bridge0 --ssh-key a.pub", "from an image with cloud-init"),
+            ("vmctl create web2 -T linux-uefi -d 20G --image deb.raw --ssh-key a.pub", "from an image with cloud-init"),
         ),
     ),
     Verb(

@@ -14,7 +14,7 @@ _vmctl()
 		esac
 	done
 	case $prev in
-	--config|--expect|--iso|--socket|--textfile|--user-data|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+	--config|--expect|--image|--iso|--socket|--textfile|--user-data|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
 	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release snapshot rollback console log why history events top web metrics plan check doctor create import reload drain" -- "$cur")); return ;;
@@ -44,7 +44,7 @@ _vmctl()
 	plan) options="--install --release --arch --boot --shutdown -c --config --json --socket -h --help" values="--release --arch -c --config --socket" guests=yes ;;
 	check) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
 	doctor) options="-c --config --json --socket -h --help" values="-c --config --socket" guests=no ;;
-	create) options="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso --user --ssh-key --user-data -c --config --json --socket -h --help" values="-T --template -d --disk --disk-model -b --bridge --card -m --memory --cpus --iso --user --ssh-key --user-data -c --config --socket" guests=yes ;;
+	create) options="-T --template -d --disk --image --disk-model -b --bridge --card -m --memory --cpus --iso --user --ssh-key --user-data -c --config --json --socket -h --help" values="-T --template -d --disk --image --disk-model -b --bridge --card -m --memory --cpus --iso --user --ssh-key --user-data -c --config --socket" guests=yes ;;
 	import) options="-n --dry-run --name --guest -b --bridge --dataset -c --config --json --socket -h --help" values="--name --guest -b --bridge --dataset -c --config --socket" guests=files ;;
 	reload) options="--plan --prune --json --socket -h --help" values="--socket" guests=no ;;
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;

@@ -195,6 +195,7 @@ complete -c vmctl -n '__fish_seen_subcommand_from doctor' -l socket -r -F -d 'bh
 complete -c vmctl -n '__fish_seen_subcommand_from doctor' -s h -l help -d 'print this text'
 complete -c vmctl -n '__fish_seen_subcommand_from create' -s T -l template -x -d 'templates, joined by commas; later ones win'
 complete -c vmctl -n '__fish_seen_subcommand_from create' -s d -l disk -x -d '20G: a file of bhyved'\''s; /PATH: a disk that is there; /PATH=20G: one to be made'
+complete -c vmctl -n '__fish_seen_subcommand_from create' -l image -r -F -d 'a plain image of a system, to be written onto the disk that is made'
 complete -c vmctl -n '__fish_seen_subcommand_from create' -l disk-model -x -d 'virtio-blk (default), nvme or ahci-hd'
 complete -c vmctl -n '__fish_seen_subcommand_from create' -s b -l bridge -x -d 'a network card on this bridge'
 complete -c vmctl -n '__fish_seen_subcommand_from create' -l card -x -d 'virtio-net (default) or e1000'

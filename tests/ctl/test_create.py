@@ -1,5 +1,6 @@
 """`vmctl create`: a file that `check` accepts, a disk that is there, and nothing at all where either is impossible."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyved.host import configfiles
+from bhyved.host import configfiles, durable
 from bhyved.lab import layout, settle
 from tests.ctl.conftest import Vmctl
 from tests.ctl.played import playing
@@ -96,6 +97,64 @@ def test_what_cloud_init_is_told(vmctl: Vmctl, place: Place) -> None:
     assert tomllib.loads(place.file().read_text())["cloud-init"] == {"user": "alice", "ssh-keys": [str(keys)]}
     assert tomllib.loads(place.file("web2").read_text())["cloud-init"] == {"ssh-keys": [key]}
     assert tomllib.loads(place.file("web3").read_text())["cloud-init"] == {"user-data": str(script)}
+
+
+@pytest.mark.parametrize("where", ["file", "volume"])
+def test_an_image_is_written_onto_the_disk(vmctl: Vmctl, place: Place, where: str) -> None:
+    """All of it, in place; where it has nothing the disk stays sparse, and what is behind it stays empty."""
+    image = place.root / "system.raw"
+    content = b"boot".ljust(1 << 20, b"\1") + bytes(8 << 20) + b"end".ljust(700, b"\2")
+    image.write_bytes(content)
+    disk = place.root / ("x.img" if where == "file" else "dev/zvol/zroot/web1")
+    ran = vmctl(None, "create", "web1", "--disk", f"{disk}=32M", "--image", os.path.relpath(image), "-c", place.main)
+
+    assert (ran.status, ran.err) == (0, "")
+    data = disk.read_bytes()
+    assert (len(data), data.startswith(content)) == (32 << 20, True)
+    assert not any(data[len(content) :])
+    assert disk.stat().st_blocks * 512 < 4 << 20
+    assert tomllib.loads(place.file().read_text()) == {"disk": [{"path": str(disk), "create": {"size": "32M"}}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "disk", "status", "said"),
+    [
+        (b"QFI\xfb" + bytes(512), "32M", 1, "is qcow2, and a plain one is needed: qemu-img convert -O raw"),
+        (b"\xfd7zXZ\0" + bytes(512), "32M", 1, "is packed with xz, and a plain one is needed: unxz"),
+        (b"", "32M", 1, "is empty"),
+        (None, "32M", 1, "system.raw: no such file or directory"),
+        (bytes(2 << 20), "1M", 64, "web1.img must have 2M at least: that is the size of the image "),
+        (bytes(512), "", 64, "--image needs a disk that is made for it: --disk 20G, or --disk /PATH=20G"),
+        (bytes(512), "/etc/hostname", 64, "--image needs a disk that is made for it: --disk 20G, or --disk /PATH=20G"),
+    ],
+)
+def test_an_image_that_cannot_be_used(vmctl: Vmctl, place: Place, content: bytes | None, disk: str, status: int, said: str) -> None:
+    """What it is, and what would be right; nothing is made."""
+    image = place.root / "system.raw"
+    if content is not None:
+        image.write_bytes(content)
+    words = ["--disk", disk] if disk else []
+    ran = vmctl(None, "create", "web1", *words, "--image", str(image), "-c", place.main)
+
+    assert (ran.status, said in ran.err) == (status, True), ran.err
+    assert place.left() == []
+
+
+def test_a_disk_that_cannot_take_the_image(vmctl: Vmctl, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept and named, and there is no guest with half a system on its disk."""
+
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    image = place.root / "system.raw"
+    image.write_bytes(b"boot".ljust(512))
+    monkeypatch.setattr(durable, "write_whole", full)
+    ran = vmctl(None, "create", "web1", "--disk", "1M", "--image", str(image), "-c", place.main)
+
+    disk = place.root / "db/disk/web1.img"
+    assert ran.status == 1
+    assert f"the image cannot be written to {disk}: no space left on device; made and kept: {disk}" in ran.err
+    assert not place.file().exists()
 
 
 def test_a_file_of_a_disk_is_sparse_and_private(vmctl: Vmctl, place: Place) -> None:
