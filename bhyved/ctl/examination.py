@@ -84,7 +84,7 @@ def _configuration(loaded: Loaded) -> Iterator[Finding]:
     yield from (fail("configuration", str(problem)) for problem in loaded.problems)
     yield from (warn("configuration", str(warning)) for warning in loaded.warnings)
     if not loaded.problems:
-        yield ok("configuration", f"{len(loaded.vms)} guests, no problem")
+        yield ok("configuration", f"{len(loaded.vms)} guest{'s' if len(loaded.vms) != 1 else ''}, no problem")
 
 
 class _Visit:

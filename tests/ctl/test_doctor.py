@@ -53,7 +53,7 @@ def test_a_healthy_host(patient: Patient) -> None:
     ran = patient.ask()
 
     assert (ran.status, ran.err) == (0, "")
-    assert "ok    configuration: 1 guests, no problem\n" in ran.out
+    assert "ok    configuration: 1 guest, no problem\n" in ran.out
     assert "ok    host: FreeBSD 15 on amd64\n" in ran.out
     assert "ok    bridge bridge0: is there, for web\n" in ran.out
     assert "ok    needs: the pool zroot is there\n" in ran.out
