@@ -169,7 +169,8 @@ disk2_dev="custom"
 virt_random="yes"
 uuid="0f0f0f0f-1111-2222-3333-444455556666"
 prestart="mount.sh"
-pcpu="50"
+limit_pcpu="50"
+bhyve_options="-w -p 0:2 -o x86.x2apic=true -s 20,virtio-scsi,/dev/cam/ctl1.1"
   debug="yes"
 """
 SYSTEM = """\
@@ -205,7 +206,14 @@ def test_a_guest_of_vm_bhyve() -> None:
     assert (spec.random.slot, spec.graphics.slot, spec.graphics.tablet_slot) == ("0:8:0", "0:9:0", "0:10:0")
     assert (spec.graphics.listen, spec.cpus.sockets, spec.cpus.cores, spec.memory, spec.clock) == ("0.0.0.0:5905", 1, 4, 2 << 30, "utc")
     assert spec.boot.vars == "/zroot/vm/web/uefi-vars.fd"
-    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "pcpu='50'", "whether"]
+    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "limit_pcpu='50'", "whether"]
+    assert "limits of rctl(8)" in imported.notes[3]
+    assert spec.cpus.pin == ("0:2",)
+    assert imported.table["bhyve"]["options"] == {
+        "x86.x2apic": "true",
+        "pci.0.20.0.device": "virtio-scsi",
+        "pci.0.20.0.dev": "/dev/cam/ctl1.1",
+    }
 
 
 def test_without_firmware_eight_disks_share_a_slot() -> None:
@@ -224,6 +232,13 @@ def test_grub_of_vm_bhyve() -> None:
     boot = spec_of(vm_bhyve(text)).boot
     assert (boot.loader, boot.grub.root, boot.grub.directory) == ("grub", "hd0,msdos1", "/grub2")
     assert (boot.grub.commands, boot.grub.install_commands) == (("linux /vmlinuz", "initrd /initrd"), ("linux /k",))
+
+
+@pytest.mark.parametrize("options", ["-Z", "-s x", "'", "web other"])
+def test_options_of_vm_bhyve_that_bhyve_does_not_take(options: str) -> None:
+    """The guest could not have run with them."""
+    with pytest.raises(ForeignError, match="bhyve_options="):
+        vm_bhyve(f"loader=uefi\ncpu=1\nmemory=1G\nbhyve_options={options}\n")
 
 
 def test_a_zvol_needs_its_dataset() -> None:

@@ -60,6 +60,19 @@ def translate(tree: Mapping[str, str], *, here: str, bridges: Mapping[str, str] 
     return Imported(work.name, work.table, work.notes)
 
 
+def pinned(cpus: int | dict[str, int], left: dict[str, str]) -> int | dict[str, Any]:
+    """`cpus` of a file with the pins that are in `left`, which loses them."""
+    pins = [f"{key.split('.')[1]}:{left.pop(key)}" for key in sorted(left) if key.startswith("vcpu.") and key.endswith(".cpuset")]
+    return {**(cpus if isinstance(cpus, dict) else {"sockets": cpus}), "pin": pins} if pins else cpus
+
+
+def passed_on(left: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Variables for which there is no key → `[bhyve] options`, without what bhyved always sets; and why some cannot be."""
+    wanted = {key: value for key, value in left.items() if value.lower() not in _OURS.get(key, ())}
+    notes = [f"{key}={value} is left out: {why}" for key, value in wanted.items() if (why := refusal(key))]
+    return {key: value for key, value in wanted.items() if not refusal(key)}, notes
+
+
 class _Translation:
     """What is left of the tree, and what has become of it."""
 
@@ -75,10 +88,8 @@ class _Translation:
         sockets = left.pop("sockets", "")
         cores, threads = whole_number(left.pop("cores", "1")), whole_number(left.pop("threads", "1"))
         count = whole_number(left.pop("cpus", "") or str((whole_number(sockets) if sockets else 1) * cores * threads))
-        cpus = table["cpus"] = topology(count, whole_number(sockets) if sockets else None, cores, threads)
-        pins = [f"{key.split('.')[1]}:{left.pop(key)}" for key in sorted(left) if key.startswith("vcpu.") and key.endswith(".cpuset")]
-        if pins:
-            table["cpus"] = {**(cpus if isinstance(cpus, dict) else {"sockets": cpus}), "pin": pins}
+        cpus = topology(count, whole_number(sockets) if sockets else None, cores, threads)
+        table["cpus"] = pinned(cpus, left)
         table["memory"] = memory(left.pop("memory.size", "256M"))
         if left.pop("memory.wired", "false").lower() in _TRUE:
             table["wired"] = True
@@ -181,17 +192,12 @@ class _Translation:
             self.table["graphics"]["tablet"] = False
 
     def rest(self) -> None:
-        for key, value in self.left.items():
-            if value.lower() in _OURS.get(key, ()):
-                continue
-            if key == "keyboard.layout" and "graphics" in self.table:
-                self.table["graphics"]["keyboard"] = value
-            elif why := refusal(key):
-                self.notes.append(f"{key}={value} is left out: {why}")
-            else:
-                self.options[key] = value
-        if self.options:
-            self.table.setdefault("bhyve", {})["options"] = self.options
+        if "graphics" in self.table and (layout := self.left.pop("keyboard.layout", "")):
+            self.table["graphics"]["keyboard"] = layout
+        options, notes = passed_on(self.left)
+        self.notes += notes
+        if self.options | options:
+            self.table.setdefault("bhyve", {})["options"] = self.options | options
 
     # --- devices -------------------------------------------------------------------------------------------------------------
 

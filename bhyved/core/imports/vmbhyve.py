@@ -4,10 +4,13 @@ Devices get the PCI slots that vm-bhyve gives them, so that the guest keeps the 
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from bhyved.core.imports.commandline import tree_of
 from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, topology, whole_number
+from bhyved.core.imports.variables import passed_on, pinned
 
 _LINE = re.compile(r'([a-z][a-z0-9_]*)="?([^"#]*)"?\s*(#.*)?')  # at the beginning of a line, in lower case: anything else it skips
 _NO = ("", "no", "off", "false", "0")
@@ -15,7 +18,7 @@ _FIRST_SLOT, _SLOTS, _FUNCTIONS = 4, 31, 8  # vm-bhyve leaves 31 to the LPC brid
 _LOADERS = {"bhyveload": "bhyveload", "grub": "grub", "uefi": "uefi", "uefi-csm": "uefi-csm", "uefi-custom": "uefi"}
 _DISK_OPTIONS = {"direct": "sync", "nocache": "nocache", "ro": "read-only"}
 #: Options that say how a guest is made, or nothing at all.
-_SILENT = ("guest", "debug", "template", "nulliso_fix", "install_slot")
+_SILENT = ("guest", "debug", "template", "nulliso_fix", "install_slot", "locked")
 #: Options that bhyved has another way for.
 _ELSEWHERE = {
     "prestart": "hooks.pre-start runs a command before each start",
@@ -23,10 +26,9 @@ _ELSEWHERE = {
     "loader_timeout": 'bhyveload: boot.bhyveload.env = { autoboot_delay = "3" }; grub: its own configuration; boot.timeout bounds both',
     "vnc_password": "write it into a file (mode 0600) and name that in graphics.password-file",
     "on_fault": "restart.on-crash decides",
-    "bhyve_options": "see [bhyve] options for variables of bhyve_config(5), cpus.pin for -p",
     "bhyveload_args": "see boot.bhyveload: env, host-dir",
 }
-_RCTL = re.compile(r"(pcpu|rbps|wbps|riops|wiops)")
+_RCTL = re.compile(r"(limit_)?(pcpu|rbps|wbps|riops|wiops)")
 
 
 def is_config(text: str) -> bool:
@@ -237,6 +239,7 @@ class _Translation:
             self.table["random"] = {"enabled": False}
         self._passthru()
         self._screen()
+        self._options()
         if self._yes("sound"):
             sides = {"play": self._text("sound_play"), "record": self._text("sound_rec")}
             self.table["sound"] = {key: value for key, value in sides.items() if value} | {"slot": self._place()}
@@ -253,6 +256,23 @@ class _Translation:
                 continue
             why = _ELSEWHERE.get(key, "limits of rctl(8) are not set" if _RCTL.fullmatch(key) else "it has no key of its own")
             self.notes.append(f"{key}={value!r} is left out: {why}")
+
+    def _options(self) -> None:
+        """What is put on bhyve's command line as it is."""
+        text = self._text("bhyve_options")
+        try:
+            tree, others = tree_of([*shlex.split(text), self.name])
+        except (ForeignError, ValueError) as error:
+            raise ForeignError(f"bhyve_options={text!r}: {error}") from None
+        del tree["name"]
+        self.table["cpus"] = pinned(self.table["cpus"], tree)
+        if tree.pop("memory.wired", "false") == "true":
+            self.table["wired"] = True
+        options, notes = passed_on(tree)
+        if options:
+            self.table.setdefault("bhyve", {})["options"] = options
+        self.notes += [f"bhyve_options: {note}" for note in notes]
+        self.notes += [f"bhyve_options: {option} is left out: it has no key in bhyved's files" for option in others]
 
     def _passthru(self) -> None:
         found: list[dict[str, Any]] = []
