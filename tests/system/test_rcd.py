@@ -34,11 +34,11 @@ def calls(host: RcHost, word: str) -> list[str]:
 
 
 def test_the_header_is_what_rcorder_reads() -> None:
-    """Without the keyword `shutdown` nobody would stop the guests, and in a jail there is no vmm."""
+    """Without `shutdown` nobody would stop the guests; with `nojail` the Handbook's jail (24.7.9) would neither start nor stop its own."""
     lines = (ROOT / "rc.d/bhyved").read_text().splitlines()
 
     assert "# PROVIDE: bhyved" in lines
-    assert "# KEYWORD: shutdown nojail" in lines
+    assert "# KEYWORD: shutdown nojailvnet" in lines
     (require,) = [line for line in lines if line.startswith("# REQUIRE: ")]
     assert {"DAEMON", "NETWORKING", "FILESYSTEMS", "iscsictl"} <= set(require.split())
 
