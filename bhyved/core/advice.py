@@ -33,6 +33,7 @@ def warnings(spec: VmSpec, target: Target, *, host_memory: int | None = None, ho
     found = [
         *_console_remarks(spec),
         *_device_remarks(spec),
+        *_seed_remarks(spec),
         *_windows_remarks(spec),
         *_boot_remarks(spec),
         *_release_remarks(spec, target),
@@ -123,6 +124,12 @@ def _device_remarks(spec: VmSpec) -> Iterator[Remark]:
     for index, device in enumerate(spec.passthru):
         if not device.device.startswith("ppt"):
             yield f"passthru[{index}].device", f"{device.device} must be held by ppt(4): see pptdevs in loader.conf"
+
+
+def _seed_remarks(spec: VmSpec) -> Iterator[Remark]:
+    table = spec.cloud_init
+    if table is not None and table.user_data is None and not table.ssh_keys and table.password_hash_file is None:
+        yield "cloud-init", "nobody is told how to log in: there are neither ssh-keys nor password-hash-file"
 
 
 def _windows_remarks(spec: VmSpec) -> Iterator[Remark]:

@@ -24,7 +24,7 @@ from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
 from bhyved.host import seed as images
 from bhyved.host.backing import Backing
-from bhyved.host.durable import remove, why, write_whole
+from bhyved.host.durable import why, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.runlog import RunLog
@@ -265,11 +265,11 @@ class Preparation:
             os.close(log)
 
     async def _make_seed(self, assigned: Assigned) -> None:
+        scratch = f"{self._site.directory(self._name)}/seed"
         if assigned.seed and self._seed is not None:
-            scratch = f"{self._site.directory(self._name)}/seed"
             await images.make(self._site.tools, assigned.seed, self._seed, scratch=scratch, pass_fd=self._alive)
         elif not assigned.seed:
-            remove(images.image(self._site.db, self._name))
+            images.drop(images.image(self._site.db, self._name), scratch=scratch)
 
     def _write_files(self, assigned: Assigned, saved: SavedState | None) -> LoaderCall | None:
         try:

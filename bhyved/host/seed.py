@@ -49,8 +49,7 @@ async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: i
     """Have an image of this seed at `path`. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
     if await trio.to_thread.run_sync(fingerprint, path) == fingerprint_of(seed):
         return
-    directory, name = os.path.split(path)
-    fresh = f"{directory}/.new-{name}"
+    fresh = _fresh(path)
     try:
         await _on_disk(functools.partial(_lay_out, seed, scratch, fresh), path)
         await run_tool(tools, makefs(fresh, scratch), limit_s=_MAKE_S, pass_fd=pass_fd)
@@ -58,6 +57,17 @@ async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: i
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_clear, scratch, fresh)
+
+
+def drop(path: str, *, scratch: str) -> None:
+    """No image, and nothing that a daemon has left which was killed while it made one. Raises HostError."""
+    _clear(scratch, _fresh(path))
+    remove(path)
+
+
+def _fresh(path: str) -> str:
+    directory, name = os.path.split(path)
+    return f"{directory}/.new-{name}"
 
 
 async def _on_disk(work: Callable[[], None], path: str) -> None:

@@ -237,9 +237,18 @@ def test_a_seed_is_shown_without_what_is_secret() -> None:
     ) in text
 
 
+def test_a_seed_that_lets_nobody_in_is_pointed_out() -> None:
+    """Neither key nor password; a file of one's own may have either."""
+    said = "cloud-init: nobody is told how to log in: there are neither ssh-keys nor password-hash-file"
+
+    assert planned("[cloud-init]").warnings == (said,)
+    assert planned('[cloud-init]\nssh-keys = ["/keys/alice.pub"]').warnings == ()
+    assert planned('[cloud-init]\nuser-data = "/seed/user"').warnings == ()
+
+
 def test_without_a_seed_nothing_is_said_of_it() -> None:
     """Nor of one that is not attached any more."""
-    spec = guest("[cloud-init]")
+    spec = guest('[cloud-init]\nuser-data = "/seed/user"')
     away = msgspec.structs.replace(provisional(spec), seed="")
     for text in (plan.text(planned("")), plan.text(plan.plan(spec, away, AMD, "/run/a"))):
         assert "makefs" not in text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from bhyved.core.cloudinit import CloudInit
+from bhyved.core.cloudinit import CloudInit, Keys
 from bhyved.core.exits import Stage
 from bhyved.core.lifecycle import Poweroff, Reset
 from bhyved.core.spec import Order, Ready
@@ -24,7 +24,8 @@ SEED = "0123456789abcdef"
 @asynccontextmanager
 async def seeded(*lives: Life, **tables: Any) -> AsyncIterator[Lab]:
     """A guest whose runs are given a seed."""
-    async with lab(guest(cloud_init=CloudInit(when="first"), **tables)) as it:
+    table = CloudInit(when="first", ssh_keys=(Keys("/alice.pub"),))
+    async with lab(guest(cloud_init=table, **tables)) as it:
         it.machine().seed = SEED
         it.machine().lives = list(lives)
         yield it
