@@ -52,7 +52,7 @@ def test_options_are_those_of_the_program(verb: Verb) -> None:
 def test_the_synopsis_of_a_verb_is_the_usage_of_its_help(verb: Verb) -> None:
     """What stands behind its options: names, how many, and what may stand in their place."""
     line = described()[verb.name].partition("\n.Pp")[0].replace("\n.", " ")
-    line = line.removeprefix(".Nm vmctl Cm ").replace("Oo Ar option ... Oc", "[option ...]").replace("Fl -", "--")
+    line = line.removeprefix(".Nm vmctl Cm ").replace("Oo Ar option ... Oc", "[Ar option ...]").replace("Fl -", "--")
     said = re.sub(r"Op ((?:Ar )?\S+(?: \.\.\.)?)", r"[\1]", line)
     said = re.sub(r"Ar (\w+)", lambda found: found[1].upper(), said)
 
