@@ -46,6 +46,7 @@ class Agent:
         """Why it does not answer `guest-ping`, or ''. What keeps others waiting for it is not counted against the guest."""
         try:
             async with self.visit(path) as visit:
+                await visit.sync()  # an answer to somebody before us is none
                 await visit.ask("guest-ping", ASK_S)
         except AgentError as error:
             return str(error)

@@ -237,7 +237,7 @@ def test_a_configuration_that_others_can_write_is_refused(lab: LabHost, way: str
 
 
 def test_commands_get_a_clean_environment_and_the_user_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the daemon's environment reaches a hook or a guest's process, no descriptor of the daemon's either."""
+    """Nothing of the daemon's environment reaches a hook, a probe, `stop.command` or a guest, and no descriptor of the daemon's."""
     monkeypatch.setenv("SECRET_OF_THE_DAEMON", "xyzzy")
     tell = "{ id -un; env; ls -l /proc/self/fd /dev/fd/ 2>/dev/null; } >$0.new; mv $0.new $0"
     lab = LabHost({}, daemon=f'run-as = "{NOBODY.pw_name}"\n')
@@ -245,10 +245,17 @@ def test_commands_get_a_clean_environment_and_the_user_that_is_named(monkeypatch
     drop.mkdir(mode=0o777)
     drop.chmod(0o777)
     lab.root.chmod(0o755)
-    lab.write("web", sim(more=f'[hooks]\npost-start = ["/bin/sh", "-c", "{tell}", "{drop}/told"]\n'))
+
+    def told(name: str, then: str = "") -> str:
+        return f'["/bin/sh", "-c", "{tell}{then}", "{drop}/{name}"]'
+
+    more = f"[hooks]\npost-start = {told('told')}\n"
+    more += f'[order]\nready = {{ command = {told("ready", "; false")}, timeout = "1s" }}\n'
+    more += f'[health]\nperiod = "1s"\ngrace = "0s"\ncommand = {told("health")}\n[stop]\ncommand = {told("stop")}\ntimeout = "1s"\n'
+    lab.write("web", sim(more=more))
     with lab:
         pid = lab.phase("up", "web")["web"]["pid"]
-        until((drop / "told").exists)
+        until(lambda: all((drop / name).exists() for name in ("told", "ready", "health")))
         user, *lines = (drop / "told").read_text().splitlines()
 
         assert user == NOBODY.pw_name
@@ -258,3 +265,7 @@ def test_commands_get_a_clean_environment_and_the_user_that_is_named(monkeypatch
         if sys.platform == "linux":
             assert b"SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
         lab.stop()
+        for name in ("ready", "health", "stop"):
+            user, *lines = (drop / name).read_text().splitlines()
+            assert (user, "BHYVED_VM=web" in lines) == (NOBODY.pw_name, True)
+            assert not any("SECRET" in line for line in lines)
