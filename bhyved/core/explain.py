@@ -273,6 +273,10 @@ def _remarks(case: Case) -> Iterator[str]:
         yield _with_reason(f"automation is held by {hold.by}{until}", hold.reason) + then
     if status.ill:
         yield f"its health probes take it as ill: {status.ill}"
+    if status.unlimited:
+        yield f"its limits do not hold: {_quoted(status.unlimited)}"
+    elif case.spec is not None and case.spec.limits is not None and status.pid is not None:
+        yield f"its bhyve is limited by rctl(8): {case.spec.limits}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
         until = "" if case.drain.until_at is None else f" until {case.drain.until_at:%Y-%m-%d %H:%M:%S} UTC"
         reason = "" if case.drain.reason in status.reason else case.drain.reason

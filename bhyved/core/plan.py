@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bhyved.core import advice, bhyveconf, seed, slots
+from bhyved.core import advice, bhyveconf, limits, seed, slots
 from bhyved.core.argv import command_line
 from bhyved.core.assigned import Assigned, Target, vars_template
 from bhyved.core.loader import LoaderCall, loader_call
@@ -27,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     seed_files: dict[str, str]  # of cloud-init
     config: str
     command: tuple[str, ...]
+    limits: tuple[str, ...]  # rules of rctl(8)
     after: tuple[tuple[str, ...], ...]
     slots: dict[str, str]
     refused_by: dict[str, tuple[str, ...]]  # release → why
@@ -48,6 +49,7 @@ def plan(spec: VmSpec, assigned: Assigned, target: Target, directory: str, extra
         seed_files=_seed_files(spec, assigned),
         config=bhyveconf.written(tree),
         command=command_line(tree, target),
+        limits=() if spec.limits is None else limits.rules(spec.limits, "PID"),
         after=tuple(_after(spec, assigned)),
         slots=dict(assigned.slots),
         refused_by=refused,
@@ -67,6 +69,7 @@ def text(plan: Plan) -> str:
         lines += _section("loader", [shlex.join(plan.loader)])
     lines += _section(f"bhyve -k bhyve.conf {plan.vm}, and bhyve.conf is", plan.config.splitlines())
     lines += _section("the same as a command line", [shlex.join(plan.command)])
+    lines += _section("as soon as it has its PID", [shlex.join(("rctl", "-a", *plan.limits))] if plan.limits else [])
     lines += _section("after the run", [shlex.join(argv) for argv in plan.after])
     accepted = [str(target) for target in advice.TARGETS if str(target) not in plan.refused_by]
     lines += _section("accepted by", [", ".join(accepted) or "no release"])

@@ -52,6 +52,7 @@ _VM_EFFECTS = {
     "order": Effect.LIVE,
     "health": Effect.LIVE,
     "hooks": Effect.LIVE,
+    "limits": Effect.LIVE,
     "boot.timeout": Effect.LIVE,
     "disk.create": Effect.LIVE,
     "disk.shared": Effect.LIVE,

@@ -28,6 +28,7 @@ from bhyved.core.devices import (
     Tpm,
     VirtioConsole,
 )
+from bhyved.core.limits import Limits
 from bhyved.core.table import Rule, Table
 from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook
 from bhyved.core.values import AbsPath, Endpoint, GuestName, Pattern, Slot, SocketPath, Text, Uuid, name_problem, split_endpoint
@@ -235,6 +236,7 @@ class VmSpec(Table, frozen=True, kw_only=True):
     order: Order = Order()
     health: Health | None = None
     hooks: Hooks = Hooks()
+    limits: Limits | None = None
     bhyve: BhyveOptions = BhyveOptions()
 
     def rules(self) -> Iterator[Rule]:

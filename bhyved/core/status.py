@@ -141,6 +141,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ready_run: str = ""  # the run whose readiness has been told
     seed: str = ""  # the fingerprint of the cloud-init seed that the guest has been set up with
     frozen_run: str = ""  # the run whose file systems may be frozen
+    limited_run: str = ""  # the run whose bhyve may have rules of rctl(8)
 
 
 RECORD_VERSION = 1
@@ -214,6 +215,7 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     room_bytes: int = 0  # memory of the host that is its own now
     room_wired: bool = False
     ill: str = ""  # why its health probes take it as ill
+    unlimited: str = ""  # why its `[limits]` do not hold
     orphaned: bool = False  # its file has gone; it goes on until it is pruned
     stuck: bool = False  # the kernel does not let its process or node go
 
@@ -249,6 +251,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     waiting_for: str
     unready: str
     ill: str
+    unlimited: str
     orphaned: bool
 
 
@@ -283,6 +286,7 @@ def row(status: VmStatus, now: float) -> Row:
         waiting_for=status.waiting_for,
         unready=status.unready,
         ill=status.ill,
+        unlimited=status.unlimited,
         orphaned=status.orphaned,
     )
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bhyved.core import advice, agenda, hostend, room
+from bhyved.core import advice, agenda, hostend, limits, room
 from bhyved.core.assigned import Target
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
@@ -96,8 +96,9 @@ class _Visit:
         self._target: Target | None = None
 
     def all(self) -> list[Finding]:
-        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._guests, self._disks, self._bridges)
-        checks = (*host, self._seeds, self._taps, self._vnc, self._needs, self._listener)
+        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._limits)
+        guests = (self._guests, self._disks, self._bridges, self._seeds, self._taps, self._vnc, self._needs)
+        checks = (*host, *guests, self._listener)
         return [finding for check in checks for finding in check()]
 
     def _number(self, name: str) -> int | None:
@@ -183,6 +184,18 @@ class _Visit:
             return parse_memory(self._tools.ask(("sysctl", *MEMORY_VARIABLES), ok=None).text)
         except HostError:
             return room.HostMemory()
+
+    def _limits(self) -> Iterator[Finding]:
+        limited = [name for name, spec in sorted(self._vms.items()) if spec.limits is not None]
+        if not limited:
+            return
+        racct = self._number("kern.racct.enable")
+        why = limits.refusal("" if racct is None else str(racct))
+        if why:
+            remedy = "echo kern.racct.enable=1 >>/boot/loader.conf\nshutdown -r now" if racct == 0 else ""
+            yield fail("limits", f"{', '.join(limited)} cannot start: {why.removeprefix('limits: ')}", remedy)
+        else:
+            yield ok("limits", "the host counts what processes use")
 
     def _guests(self) -> Iterator[Finding]:
         target = self._target or Target()

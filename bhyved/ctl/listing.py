@@ -51,9 +51,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def remark(row: dict[str, Any]) -> str:
     """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
     hold = row["hold"]
-    if row["phase"] == "up" and hold is None and not (row["config_changed"] or row["ill"] or row["orphaned"] or row["unready"]):
+    told = {"ill": row["ill"], "not ready": row["unready"], "limits do not hold": row["unlimited"]}
+    if row["phase"] == "up" and hold is None and not (row["config_changed"] or row["orphaned"] or any(told.values())):
         return ""
-    words = [f"ill: {row['ill']}" if row["ill"] else "", f"not ready: {row['unready']}" if row["unready"] else ""]
+    words = [f"{what}: {why}" for what, why in told.items() if why]
     if row["phase"] != "up":
         words.append(row["waiting_for"] or row["reason"])
         if row["next_start_in_s"] is not None:

@@ -116,6 +116,7 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("waits", one_line(row["waiting_for"])),
         ("ill", one_line(row["ill"])),
         ("not ready", one_line(row["unready"])),
+        ("unlimited", one_line(row["unlimited"])),
         ("file", "has gone: the guest goes on as it is" if row["orphaned"] else ""),
         ("changes", f"wait for another run: vmctl show {row['name']} lists them" if row["config_changed"] else ""),
         ("wished", row["desired"] + (", starts with the host" if row["autostart"] else "")),

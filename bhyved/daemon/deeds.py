@@ -16,6 +16,7 @@ from bhyved.core.lifecycle import Answer
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Phase
 from bhyved.daemon.ascent import Ascent
+from bhyved.daemon.limiting import Limiting
 from bhyved.daemon.ports import Order
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
@@ -32,12 +33,13 @@ class Deeds:
         standing: Standing,
         turns: Turnstile,
         ascent: Ascent,
+        limiting: Limiting,
         *,
         submit: Callable[[lifecycle.Event], Answer],
         ended: Callable[[Run, Outcome], None],
         start: Start,
     ) -> None:
-        self._of, self._turns, self._ascent = standing, turns, ascent
+        self._of, self._turns, self._ascent, self._limiting = standing, turns, ascent, limiting
         self._submit, self._ended, self._start = submit, ended, start
         self._presses = 0
         self._suspend_scope = trio.CancelScope()
@@ -155,6 +157,7 @@ class Deeds:
         def started(pid: int) -> None:
             run.note_started(pid, of.around.host.monotonic(), of.around.host.utc())
             of.publish()
+            self._limiting.apply()
 
         outcome = await of.machine.watch(started)
         match outcome.stage:

@@ -25,6 +25,7 @@ from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.deeds import Deeds
 from bhyved.daemon.fitness import Fitness
 from bhyved.daemon.freezing import Freezing, Frozen
+from bhyved.daemon.limiting import Limiting
 from bhyved.daemon.ports import Found
 from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
@@ -44,7 +45,8 @@ class VmDriver:
         self._around, self._turns = around, turns
         self._standing = Standing(spec, around, record, blocked=blocked, orphaned=orphaned)
         self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up)
-        self._deeds = Deeds(self._standing, turns, self._ascent, submit=self.submit, ended=self._ended, start=self._start)
+        self._limiting = Limiting(self._standing, self._start)
+        self._deeds = Deeds(self._standing, turns, self._ascent, self._limiting, submit=self.submit, ended=self._ended, start=self._start)
         self._fitness = Fitness(self._standing, turns, self._deeds, submit=self.submit, start=self._start)
         self._freezing = Freezing(self._standing)
         self._life = self._standing.life
@@ -128,11 +130,13 @@ class VmDriver:
     def update(self, spec: VmSpec) -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
         standing = self._standing
-        health_changes = spec.health != standing.spec.health
+        health_changes, limits_change = spec.health != standing.spec.health, spec.limits != standing.spec.limits
         standing.configure(spec)
         standing.blocked, standing.orphaned = "", False
         if health_changes:
             self._fitness.watch_health()
+        if limits_change:
+            self._limiting.apply()
         standing.open_consoles()
         standing.compare()
         standing.publish()

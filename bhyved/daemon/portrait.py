@@ -81,6 +81,7 @@ def portray(sitting: Sitting) -> VmStatus:
         room_bytes=share.size,
         room_wired=share.wired,
         ill=sitting.ill,
+        unlimited="" if run is None else run.unlimited,
         stuck=life.stuck,
         orphaned=sitting.orphaned,
     )

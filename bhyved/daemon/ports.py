@@ -17,6 +17,7 @@ from bhyved.core.handover import Order as Order
 from bhyved.core.handover import Prepared as Prepared
 from bhyved.core.handover import Ran as Ran
 from bhyved.core.handover import Reconciled as Reconciled
+from bhyved.core.limits import Limits
 from bhyved.core.room import HostMemory
 from bhyved.core.snapshots import Dataset, Seen
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
@@ -61,6 +62,9 @@ class Machine(Protocol):
 
     async def inject_nmi(self) -> None:
         """A non-maskable interrupt by bhyvectl. Raises HostError."""
+
+    async def limit(self, limits: Limits | None) -> None:
+        """Have the present bhyve run under these limits and no others of ours. Without a process, nothing happens. Raises HostError."""
 
     async def vm_exits(self) -> int:
         """How often the guest's processors have left it for the host so far. Raises HostError."""

@@ -40,6 +40,7 @@ class Run:
     ready: bool = False
     late: bool = False
     unready: str = ""  # why it is not ready yet
+    unlimited: str = ""  # why its limits do not hold
     stop_began: float | None = None
     console_since: int = 0  # offset of the first console where the run began
 

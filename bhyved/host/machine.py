@@ -16,9 +16,11 @@ import trio
 from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.handover import Found, Order, Prepared
+from bhyved.core.limits import Limits
 from bhyved.core.loader import LoaderCall
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import Suspension
+from bhyved.host import limiting
 from bhyved.host.durable import remove
 from bhyved.host.guestprocess import GuestProcess
 from bhyved.host.hostlock import make_directory
@@ -314,6 +316,18 @@ class GuestMachine:
         """See `daemon.ports.Machine.inject_nmi`."""
         with self._at_work() as alive:
             await self._site.vmm.inject_nmi(self._name, pass_fd=alive)
+
+    async def limit(self, limits: Limits | None) -> None:
+        """See `daemon.ports.Machine.limit`."""
+        pid = self._process.pid
+        if pid is None:
+            return
+        with self._at_work() as alive:
+            try:
+                await limiting.limit(self._site.tools, pid, limits, pass_fd=alive)
+            except HostError:
+                if self._traces[Stage.RUNNING].end() is None:  # else its rules went with it
+                    raise
 
     async def vm_exits(self) -> int:
         """See `daemon.ports.Machine.vm_exits`."""

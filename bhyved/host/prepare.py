@@ -27,6 +27,7 @@ from bhyved.host.backing import Backing
 from bhyved.host.durable import why, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
+from bhyved.host.limiting import refuse_unlimited
 from bhyved.host.runlog import RunLog
 from bhyved.host.seedfiles import Fault
 from bhyved.host.site import Site
@@ -92,6 +93,7 @@ class Preparation:
     async def _choose(self) -> tuple[Backing, SavedState | None, Assigned, cards.Cards]:
         """Refuse what cannot work, choose the rest, and write it down."""
         found = await self._look_at_files()
+        await refuse_unlimited(self._site.tools, self._spec.limits)
         saved = await self._saved_state(found)
         await self._site.crowd.pass_through()
         return found, saved, *self._claim(found, saved)

@@ -22,6 +22,7 @@ TOOLS = {
     "kldstat": ("kld", "kldstat"),
     "makefs": ("makefs", "main"),
     "ps": ("ps", "main"),
+    "rctl": ("rctl", "main"),
     "sysctl": ("sysctl", "sysctl"),
     "sysrc": ("sysctl", "sysrc"),
     "freebsd-version": ("sysctl", "freebsd_version"),

@@ -8,6 +8,7 @@ import pytest
 from bhyved.core.devices import Graphics, VirtioConsole
 from bhyved.core.exits import ExitKind
 from bhyved.core.explain import Case, explain, history_line, span, unready
+from bhyved.core.limits import Limits
 from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import AGENT_PORT, Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
@@ -368,3 +369,15 @@ def test_history_is_a_line_a_run():
         "2026-01-01 11:59:56 UTC, ran 3.4s, by autostart: the guest crashed (triple fault) → starting again in 4.2s (crash 2 of 5)"
     )
     assert "by autostart, taken up by a later bhyved:" in history_line(ran(adopted=True))
+
+
+def test_limits_and_whether_they_hold() -> None:
+    """Of a guest that runs, what it is limited to, or why it is not."""
+    spec = VmSpec(name="web1", limits=Limits(pcpu=150))
+
+    assert "its bhyve is limited by rctl(8): pcpu 150" in why(status("up", pid=7), spec)[0]
+    assert not any("rctl" in sentence for sentence in why(status("down"), spec)[0])
+    assert not any("rctl" in sentence for sentence in why(status("up", pid=7))[0])
+    failed = why(status("up", pid=7, unlimited="`rctl` ended with 1"), spec)[0]
+    assert "its limits do not hold: `rctl` ended with 1" in failed
+    assert not any("is limited" in sentence for sentence in failed)

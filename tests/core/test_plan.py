@@ -32,6 +32,14 @@ FULL = (
 )
 
 
+def test_limits_come_when_there_is_a_process() -> None:
+    """As a person would type them; without limits there is no such part."""
+    text = plan.text(planned('[limits]\npcpu = 150\nwritebps = "20M"\n'))
+
+    assert "\n# as soon as it has its PID\nrctl -a process:PID:pcpu:deny=150 process:PID:writebps:throttle=20971520\n" in text
+    assert "rctl" not in plan.text(planned(FULL))
+
+
 def test_the_whole_text() -> None:
     """Everything a start does, in the order in which it happens."""
     assert plan.text(planned(FULL)) == (

@@ -186,6 +186,7 @@ def row(name: str, **changes: Any) -> Params:
         "suspended": None,
         "waiting_for": "",
         "unready": "",
+        "unlimited": "",
         "ill": "",
         "orphaned": False,
         **changes,

@@ -78,6 +78,18 @@ def test_seeds_without_makefs(patient: Patient) -> None:
     assert text.endswith(": it is part of FreeBSD's base system, and makes the seeds of web")
 
 
+def test_limits_that_would_not_hold(patient: Patient) -> None:
+    """Whose, and the line for loader.conf; nothing is asked where nobody has limits."""
+    assert "limits" not in patient.findings()
+    patient.guest("web", "[limits]\npcpu = 50\n")
+    text, remedy = patient.findings("fail")["limits"]
+    assert text.startswith("web cannot start: the host does not count what processes use")
+    assert remedy == "echo kern.racct.enable=1 >>/boot/loader.conf\nshutdown -r now"
+    patient.set(sysctl={"kern.racct.enable": 1})
+
+    assert "limits" in patient.findings("ok")
+
+
 def test_stop_timeouts_that_do_not_fit(patient: Patient) -> None:
     """The very lines for rc.conf and sysctl.conf, with which they fit."""
     patient.guest("web", '[stop]\ntimeout = "5m"\n')

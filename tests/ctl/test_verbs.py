@@ -35,6 +35,7 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
             memory_bytes=1536 << 20,
         ),
         row("sick", ill="no answer three times"),
+        row("free", unlimited="`rctl` ended with status 1"),
         row("big", phase="waiting", reason="asked for by autostart", waiting_for="waiting for memory: needs 8G", uptime_s=None),
     ]
     with playing(vm_list={"version": 1, "vms": rows}) as daemon:
@@ -48,6 +49,7 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         "a         up          2h1m         3     2    1.5G  held by alice until 2026-11-25 18:00:00 UTC: disk check; "
         "orphaned-config: its file has gone; configuration changed",
         "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
+        "free      up          2h1m         3     2      2G  limits do not hold: `rctl` ended with status 1",
         "big       waiting        -         3     2      2G  waiting for memory: needs 8G",
     ]
 

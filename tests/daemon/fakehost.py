@@ -8,6 +8,7 @@ import trio
 
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
+from bhyved.core.limits import Limits
 from bhyved.core.room import HostMemory
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
 from bhyved.core.wire import Drain
@@ -46,6 +47,8 @@ class FakeMachine:
     suspends: int = 0  # under way
     frozen_at: float | None = None  # when its processors ceased to run
     exits_fail: str = ""
+    limit_fails: str = ""
+    limits: Limits | None = None
     find_fails: list[HostError | None] = field(default_factory=list)
     prepare_fails: list[HostError | None] = field(default_factory=list)
     spawn_fails: list[HostError | None] = field(default_factory=list)
@@ -177,6 +180,13 @@ class FakeMachine:
     async def inject_nmi(self) -> None:
         self._say("nmi")
         await trio.lowlevel.checkpoint()
+
+    async def limit(self, limits: Limits | None) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.limit_fails:
+            raise HostError(self.limit_fails)
+        self.limits = limits
+        self._say(f"limit {limits}")
 
     async def vm_exits(self) -> int:
         await trio.lowlevel.checkpoint()
