@@ -95,7 +95,7 @@ def _put(fresh: str, path: str) -> None:
     with open(fresh, "r+b") as file:
         if label_in(file.read(_DESCRIPTOR + 2048)).lower() != LABEL:
             raise HostError(f"what makefs made is no ISO 9660 image with the label {LABEL}")
-        # makefs has capitals only (cd9660_arguments_set_string), and the first nuageinit looks for /dev/iso9660/cidata alone (rc.d/nuageinit).
+        # makefs has capitals only (cd9660_arguments_set_string); the first nuageinit looks for /dev/iso9660/cidata alone (rc.d/nuageinit).
         file.seek(_DESCRIPTOR + _NAME.start)
         file.write(LABEL.encode())
     os.chmod(fresh, 0o600)
