@@ -19,13 +19,6 @@ LOGIN = "boot 0.1s; acpi on; print login: ; wait"
 class ZfsLab(LabHost):
     """A lab whose guests have zvols: web1 two, db1 one."""
 
-    def __enter__(self) -> "ZfsLab":
-        super().__enter__()
-        for disk in ("web1", "web1-data", "db1"):
-            self.zfs("create", "-p", "-V", "1M", f"zroot/vm/{disk}")
-            until(lambda disk=disk: os.path.exists(self.disk(disk)))  # type: ignore[misc]
-        return self
-
     def disk(self, name: str) -> str:
         return f"{self.root}/dev/zvol/zroot/vm/{name}"
 
@@ -43,14 +36,39 @@ class ZfsLab(LabHost):
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def begin(self) -> None:
+        """Fresh disks without snapshots, and the two guests as they were; nothing of them runs."""
+        self.guest("web1", self.disk("web1"), self.disk("web1-data"))
+        self.guest("db1", self.disk("db1"))
+        for disk in ("web1", "web1-data", "db1"):
+            self.zfs("create", "-p", "-V", "1M", f"zroot/vm/{disk}")
+            until(lambda disk=disk: os.path.exists(self.disk(disk)))  # type: ignore[misc]
+        self.call("config.reload")
+
+    def end(self) -> None:
+        """Take all of that back."""
+        self.call("vm.poweroff", all=True)
+        self.until(lambda rows: all(row["phase"] == "down" for row in rows.values()), "all down")
+        for file in (self.root / "etc/vm.d").iterdir():
+            file.unlink()
+        self.call("config.reload", prune=True)
+        self.until(lambda rows: not rows, "all forgotten")
+        for dataset in ("zroot/vm", "zroot/files"):
+            subprocess.run([f"{self.root}/bin/zfs", "destroy", "-r", dataset], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[ZfsLab]:
+    """One lab for all tests here: its start takes longer than most of them."""
+    with ZfsLab({"db1": sim(more="autostart = false")}, daemon=QUICK) as host:
+        yield host
+
 
 @pytest.fixture
-def lab() -> Iterator[ZfsLab]:
-    lab = ZfsLab({}, daemon=QUICK)
-    lab.guest("web1", lab.disk("web1"), lab.disk("web1-data"))
-    lab.guest("db1", lab.disk("db1"))
-    with lab:
-        yield lab
+def lab(host: ZfsLab) -> Iterator[ZfsLab]:
+    host.begin()
+    yield host
+    host.end()
 
 
 def written(lab: ZfsLab, text: str) -> None:

@@ -147,7 +147,7 @@ def kill_and_look(rounds: int, seed: int) -> None:
     """Kill the daemon at any moment of a suspend or a resume: the guest runs on, or is suspended, and never both or neither."""
     rng = random.Random(seed)
     names = ("quick", "slow", "takes")
-    guests = {"quick": sim(), "slow": slow(LOGIN, "takes 0.5s"), "takes": slow(LOGIN, "takes 1.5s")}
+    guests = {"quick": sim(), "slow": slow(LOGIN, "takes 0.3s"), "takes": slow(LOGIN, "takes 0.8s")}
     with able(guests) as lab:
         lab.phase("up", *names)
         for round_ in range(rounds):
