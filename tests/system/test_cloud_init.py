@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.labkit import BHYVED, PATIENCE_S, LabHost, running, sim
+from tests.system.test_hooks import until_event
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKtest alice"
 HASH = "$6$sAlTsAlT$VerySecretVerySecret"
@@ -113,7 +114,7 @@ def test_a_guest_that_is_forgotten_leaves_no_image(lab: LabHost) -> None:
     ready(lab)
     (lab.root / "etc/vm.d/web1.toml").unlink()
     lab.call("config.reload", prune=True)
-    lab.until(lambda rows: "web1" not in rows, "web1 is forgotten")
+    until_event(lab, "forgotten", "web1")
 
     assert not image(lab).exists()
 
