@@ -170,6 +170,9 @@ virt_random="yes"
 uuid="0f0f0f0f-1111-2222-3333-444455556666"
 prestart="mount.sh"
 limit_pcpu="50"
+limit_rbps="10m"
+limit_wbps="1000000"
+limit_wiops="2k"
 bhyve_options="-w -p 0:2 -o x86.x2apic=true -s 20,virtio-scsi,/dev/cam/ctl1.1"
   debug="yes"
 """
@@ -206,8 +209,8 @@ def test_a_guest_of_vm_bhyve() -> None:
     assert (spec.random.slot, spec.graphics.slot, spec.graphics.tablet_slot) == ("0:8:0", "0:9:0", "0:10:0")
     assert (spec.graphics.listen, spec.cpus.sockets, spec.cpus.cores, spec.memory, spec.clock) == ("0.0.0.0:5905", 1, 4, 2 << 30, "utc")
     assert spec.boot.vars == "/zroot/vm/web/uefi-vars.fd"
-    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "limit_pcpu='50'", "whether"]
-    assert "limits of rctl(8)" in imported.notes[3]
+    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "whether"]
+    assert imported.table["limits"] == {"pcpu": 50, "readbps": "10M", "writebps": "977K", "writeiops": 2048}
     assert spec.cpus.pin == ("0:2",)
     assert imported.table["bhyve"]["options"] == {
         "x86.x2apic": "true",
@@ -239,6 +242,12 @@ def test_options_of_vm_bhyve_that_bhyve_does_not_take(options: str) -> None:
     """The guest could not have run with them."""
     with pytest.raises(ForeignError, match="bhyve_options="):
         vm_bhyve(f"loader=uefi\ncpu=1\nmemory=1G\nbhyve_options={options}\n")
+
+
+def test_a_limit_that_rctl_does_not_take() -> None:
+    """vm-bhyve gives it to rctl(8) as it is."""
+    with pytest.raises(ForeignError, match="limit_rbps='fast'"):
+        vm_bhyve("loader=uefi\ncpu=1\nmemory=1G\nlimit_rbps=fast\n")
 
 
 def test_a_zvol_needs_its_dataset() -> None:

@@ -11,11 +11,14 @@ from typing import Any
 from bhyved.core.imports.commandline import tree_of
 from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, topology, whole_number
 from bhyved.core.imports.variables import passed_on, pinned
+from bhyved.core.units import Size
 
 _LINE = re.compile(r'([a-z][a-z0-9_]*)="?([^"#]*)"?\s*(#.*)?')  # at the beginning of a line, in lower case: anything else it skips
 _NO = ("", "no", "off", "false", "0")
 _FIRST_SLOT, _SLOTS, _FUNCTIONS = 4, 31, 8  # vm-bhyve leaves 31 to the LPC bridge
 _LOADERS = {"bhyveload": "bhyveload", "grub": "grub", "uefi": "uefi", "uefi-csm": "uefi-csm", "uefi-custom": "uefi"}
+_AMOUNT = re.compile(r"([0-9]{1,12})([KkMmGgTt]?)")
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _DISK_OPTIONS = {"direct": "sync", "nocache": "nocache", "ro": "read-only"}
 #: Options that say how a guest is made, or nothing at all.
 _SILENT = ("guest", "debug", "template", "nulliso_fix", "install_slot", "locked")
@@ -28,7 +31,8 @@ _ELSEWHERE = {
     "on_fault": "restart.on-crash decides",
     "bhyveload_args": "see boot.bhyveload: env, host-dir",
 }
-_RCTL = re.compile(r"(limit_)?(pcpu|rbps|wbps|riops|wiops)")
+#: Its limits, each a resource of rctl(8), which [limits] has by rctl's own name.
+_LIMITS = {"limit_pcpu": "pcpu", "limit_rbps": "readbps", "limit_wbps": "writebps", "limit_riops": "readiops", "limit_wiops": "writeiops"}
 
 
 def is_config(text: str) -> bool:
@@ -240,6 +244,7 @@ class _Translation:
         self._passthru()
         self._screen()
         self._options()
+        self._limits()
         if self._yes("sound"):
             sides = {"play": self._text("sound_play"), "record": self._text("sound_rec")}
             self.table["sound"] = {key: value for key, value in sides.items() if value} | {"slot": self._place()}
@@ -254,8 +259,7 @@ class _Translation:
             value = self.left.pop(key)
             if not value or key in _SILENT or key.startswith(("zfs_", "disk")):
                 continue
-            why = _ELSEWHERE.get(key, "limits of rctl(8) are not set" if _RCTL.fullmatch(key) else "it has no key of its own")
-            self.notes.append(f"{key}={value!r} is left out: {why}")
+            self.notes.append(f"{key}={value!r} is left out: {_ELSEWHERE.get(key, 'it has no key of its own')}")
 
     def _options(self) -> None:
         """What is put on bhyve's command line as it is."""
@@ -273,6 +277,15 @@ class _Translation:
             self.table.setdefault("bhyve", {})["options"] = options
         self.notes += [f"bhyve_options: {note}" for note in notes]
         self.notes += [f"bhyve_options: {option} is left out: it has no key in bhyved's files" for option in others]
+
+    def _limits(self) -> None:
+        for theirs, ours in _LIMITS.items():
+            if text := self._text(theirs):
+                match = _AMOUNT.fullmatch(text)
+                if match is None:
+                    raise ForeignError(f"{theirs}={text!r}: rctl(8) takes a number, and K, M, G or T")
+                amount = int(match[1]) << _SHIFTS[match[2].upper()]
+                self.table.setdefault("limits", {})[ours] = str(Size(-(-amount // 1024) * 1024)) if ours.endswith("bps") else amount
 
     def _passthru(self) -> None:
         found: list[dict[str, Any]] = []
