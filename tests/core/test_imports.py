@@ -209,7 +209,7 @@ def test_a_guest_of_vm_bhyve() -> None:
     assert (spec.random.slot, spec.graphics.slot, spec.graphics.tablet_slot) == ("0:8:0", "0:9:0", "0:10:0")
     assert (spec.graphics.listen, spec.cpus.sockets, spec.cpus.cores, spec.memory, spec.clock) == ("0.0.0.0:5905", 1, 4, 2 << 30, "utc")
     assert spec.boot.vars == "/zroot/vm/web/uefi-vars.fd"
-    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "prestart='mount.sh'", "whether"]
+    assert [note.partition(" ")[0] for note in imported.notes] == ["network1:", "the", "where", "prestart='mount.sh'", "whether"]
     assert imported.table["limits"] == {"pcpu": 50, "readbps": "10M", "writebps": "977K", "writeiops": 2048}
     assert spec.cpus.pin == ("0:2",)
     assert imported.table["bhyve"]["options"] == {

@@ -286,6 +286,8 @@ class _Translation:
                     raise ForeignError(f"{theirs}={text!r}: rctl(8) takes a number, and K, M, G or T")
                 amount = int(match[1]) << _SHIFTS[match[2].upper()]
                 self.table.setdefault("limits", {})[ours] = str(Size(-(-amount // 1024) * 1024)) if ours.endswith("bps") else amount
+        if "limits" in self.table:
+            self.notes.append("where the host has no kern.racct.enable=1, vm-bhyve runs a guest without its limits, and bhyved holds it")
 
     def _passthru(self) -> None:
         found: list[dict[str, Any]] = []
