@@ -5,7 +5,7 @@ For `plan`, `check` and `doctor`. Nothing here stops a start: the host's own ans
 
 from collections.abc import Iterator
 
-from bhyved.core import slots
+from bhyved.core import saved, slots
 from bhyved.core.assigned import Target, vars_template
 from bhyved.core.spec import VmSpec
 from bhyved.core.units import Size
@@ -44,6 +44,8 @@ def warnings(spec: VmSpec, target: Target, *, host_memory: int | None = None, ho
         found.append(("cpus", f"{spec.cpus.count} vCPUs are more than the host's {host_cpus} CPUs"))
     if target.arch == "arm64" and spec.stop.command is None:
         found.append(("stop.command", "arm64 has no ACPI button: without a command the guest's power is cut"))
+    if spec.stop.on_host_shutdown == "suspend":
+        found += [("stop.on-host-shutdown", f"{why}; it is stopped instead") for why in saved.objections(spec, target.arch)]
     return tuple(found)
 
 

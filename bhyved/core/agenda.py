@@ -78,7 +78,8 @@ def shutdown(specs: Mapping[str, VmSpec], budget_s: float | None) -> Agenda:
         begins[name] = max((ends[other] for other in after if other in ends), default=0.0)
         mine = needed_s(float(specs[name].stop.timeout))
         ends[name] = begins[name] + mine
-        text = f"{name}: at most {Duration(round(mine))}" + (f", after {', '.join(after)}" if after else "")
+        how = ", suspended if it can be" if specs[name].stop.on_host_shutdown == "suspend" else ""
+        text = f"{name}: at most {Duration(round(mine))}{how}" + (f", after {', '.join(after)}" if after else "")
         steps.append(Step(name=name, at_s=begins[name], up_to_s=ends[name], after=after, text=text))
     needs = max(ends.values(), default=0.0)
     fits = budget_s is None or needs <= budget_s

@@ -142,7 +142,8 @@ def ended(life: Life, event: Ended, now: float) -> Answer:
 def ended_stopping(life: Life, event: Ended, now: float) -> Answer:
     """STOPPING: however it ended, it was asked to; the wish decides what follows. An end before its state was on disk is one of its own."""
     if life.suspending and event.end.kind is ExitKind.SUSPENDED:
-        life.desired = Desired.DOWN
+        if life.ending is None:  # else the wish stays: what was up goes on when the host is back
+            life.desired = Desired.DOWN
         return life.enter_cleaning(policy.Stay(event.end.text), now)
     if life.suspending:
         return ended(life, event, now)
@@ -150,7 +151,9 @@ def ended_stopping(life: Life, event: Ended, now: float) -> Answer:
 
 
 def suspend_failed(life: Life, event: SuspendFailed, now: float) -> Answer:
-    """STOPPING: the guest runs on, unless somebody has wished it down meanwhile."""
+    """STOPPING: the guest runs on, unless somebody has wished it down meanwhile, or the host goes down."""
+    if life.suspending and life.ending is not None:
+        return life.stop_instead(event.why, now)
     return life.enter(Phase.UP, f"not suspended: {event.why}") if life.suspending else IGNORED
 
 
@@ -214,6 +217,8 @@ def tick_stopping(life: Life, event: Tick, now: float) -> Answer:
     """STOPPING: press again, or cut the power."""
     if life.is_early(now):
         return IGNORED
+    if life.suspending:
+        return life.stop_instead("its state was not on disk in time", now)
     assert life.ladder is not None
     if now >= life.ladder.force_at:
         return life.cut(life.ladder.forced(now), f"{life.reason}; it did not shut down in time")

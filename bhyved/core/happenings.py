@@ -67,12 +67,16 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon stops its guests; what is wished of them stays. `why`: for people. `end_at`: the host's deadline, monotonic."""
+    """The daemon stops its guests; what is wished of them stays. `why`: for people. `end_at`: the host's deadline, monotonic.
+
+    `suspend`: by writing the guest's state to disk, as far as there is time for that.
+    """
 
     by: str
     why: str = "stopped with the daemon"
     end_at: float | None = None
     force: bool = False
+    suspend: bool = False
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ KILL_AGAIN_S = 1.0  # between two SIGKILLs
 KILL_LEAST_S = 1.0  # for a process to die of SIGKILL, however late it is
 KILL_S = 10.0  # a process that SIGKILL does not end in this time is stuck in the kernel
 TAIL_SHARE = 0.3  # of a host shutdown's time, kept for the forced steps of a guest that would not fit
+SUSPEND_SHARE = 0.5  # of a host shutdown's time, for writing the guest's state: the rest is for the button, should it come to that
 NEEDED_LEAST_S = 3.0  # for a guest that gets no grace: cutting the power takes a process and a look
 
 

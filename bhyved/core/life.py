@@ -73,6 +73,7 @@ class Life:
         self.give_up_at: float | None = None  # set when the first SIGKILL has been sent
         self.suspending = False  # STOPPING, and not by its button: bhyve writes the guest's state to disk
         self.suspending_for = ""
+        self.ending: Shutdown | None = None  # of the host, for which the guest is being suspended
         self.forced = False  # the power of this run was cut
         self.blame: Exit | None = None  # why we ended the run ourselves, when nobody had asked
         self.blame_until = 0.0  # a run that lives longer has not ended for it
@@ -122,7 +123,7 @@ class Life:
     def enter(self, phase: Phase, reason: str) -> Answer:
         """Into `phase`, which waits for no time unless the caller says so."""
         self.phase, self.reason, self.deadline, self.ladder, self.give_up_at = phase, reason, None, None, None
-        self.suspending = False
+        self.suspending, self.ending = False, None
         return ACCEPTED
 
     def enter_waiting(self, reason: str) -> Answer:
@@ -158,6 +159,18 @@ class Life:
         self.enter(Phase.STOPPING, reason)
         self.suspending, self.suspending_for = True, by
         return ACCEPTED
+
+    def suspend_within(self, event: Shutdown, now: float) -> Answer:
+        """The host goes down: a suspend under way has its share of the time."""
+        assert event.end_at is not None
+        self.ending, self.deadline = event, now + max(0.0, event.end_at - now) * ladder.SUSPEND_SHARE
+        return ACCEPTED
+
+    def stop_instead(self, why: str, now: float) -> Answer:
+        """Nothing came of that suspend: what is left of the time is for a stop. Should its state be written after all, that counts."""
+        assert self.ending is not None
+        event = self.ending
+        return self.enter_stopping(ladder.climb(self.spec.stop, now, end_at=event.end_at), f"{event.why}; not suspended: {why}", now)
 
     def cut(self, steps: Ladder, reason: str) -> Answer:
         """Cut the power of a guest that has run."""

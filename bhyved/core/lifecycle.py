@@ -268,7 +268,7 @@ TABLE: dict[Phase, Row] = {
         Suspend: Edge(wishes.suspend_stopping, P.STOPPING),
         SetHold: Edge(wishes.set_hold, P.STOPPING),
         Release: Edge(wishes.release, P.STOPPING),
-        SuspendFailed: Edge(facts.suspend_failed, P.UP, P.STOPPING),
+        SuspendFailed: Edge(facts.suspend_failed, P.UP, P.STOPPING, P.KILLING),
         Ended: Edge(facts.ended_stopping, P.CLEANING),
         Tick: Edge(facts.tick_stopping, P.STOPPING, P.KILLING),
         **_ignored(P.STOPPING, Turn, Up),

@@ -67,6 +67,7 @@ class Stop(Table, frozen=True, kw_only=True):
     timeout: Duration = Duration(60)
     command: Command | None = None
     ignore_early_term: bool = True
+    on_host_shutdown: Literal["stop", "suspend"] = "stop"
 
     def rules(self) -> Iterator[Rule]:
         for before, press in pairwise(self.presses):

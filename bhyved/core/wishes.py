@@ -191,11 +191,17 @@ def stop_up(life: Life, event: Stop | Shutdown, now: float) -> Answer:
     life.wish_down(event)
     if event.force:
         return life.cut(ladder.cut_power(now, end_at=_end_at(event)), down_text(event))
+    if isinstance(event, Shutdown) and event.suspend:
+        life.enter_suspending(event.by, f"{down_text(event)}: it is being suspended to disk")
+        return life.suspend_within(event, now)
     return life.enter_stopping(_ladder(life, event, now), down_text(event), now)
 
 
 def stop_stopping(life: Life, event: Stop | Shutdown, now: float) -> Answer:
     """STOPPING: another wish for the end, perhaps for an earlier one. A suspend under way may still end the run before that does."""
+    if life.suspending and isinstance(event, Shutdown) and event.suspend and not event.force:
+        life.wish_down(event)
+        return life.suspend_within(event, now)
     if life.suspending:
         return stop_up(life, event, now)
     assert life.ladder is not None

@@ -31,6 +31,7 @@ from bhyved.daemon.run import Run
 from bhyved.daemon.standing import Standing
 from bhyved.daemon.turnstile import Turnstile
 
+CHECK_S = 5.0  # of a host that goes down
 LOOK_AGAIN_S = 5.0  # where the host could not say whether the guest runs
 
 
@@ -120,6 +121,9 @@ class VmDriver:
             self._early = [event]
             self._start(self._look_first)
             return lifecycle.ACCEPTED
+        if isinstance(event, lifecycle.Shutdown) and self._is_to_suspend(event):
+            self._start(self._suspend_for_host, event)
+            return lifecycle.ACCEPTED
         return self._step(event)
 
     def orphan(self, why: str) -> None:
@@ -194,6 +198,25 @@ class VmDriver:
             self._standing.chronicle.tell("warning", risk)
         answer = self.submit(lifecycle.Suspend(by=by))
         return msgspec.structs.replace(answer, text="; ".join(risks)) if answer.ok else answer
+
+    def _is_to_suspend(self, event: lifecycle.Shutdown) -> bool:
+        """Only for the end of the host: a daemon that is merely stopped has no deadline, and leaves nobody to wait for."""
+        if event.end_at is None or event.force or self.spec.stop.on_host_shutdown != "suspend":
+            return False
+        return self._life.phase is Phase.UP or self._life.suspending
+
+    async def _suspend_for_host(self, event: lifecycle.Shutdown) -> None:
+        why = f"it is not known within {CHECK_S:g} s whether it can be"
+        with trio.move_on_after(CHECK_S):
+            try:
+                for risk in await self._standing.machine.check_suspend():
+                    self._standing.chronicle.tell("warning", risk)
+                why = ""
+            except HostError as error:
+                why = str(error)
+        if why:
+            self._standing.chronicle.tell("suspend-failed", why)
+        self._step(msgspec.structs.replace(event, suspend=not why))
 
     def frozen(self) -> AbstractAsyncContextManager[Frozen]:
         """The guest's file systems, as far as its agent can freeze them."""

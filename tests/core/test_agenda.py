@@ -74,6 +74,13 @@ def test_a_boot_says_how_long_guests_wait_for_others(ready: Ready, after: str, r
     assert [step.text for step in agenda.boot(specs, PACE).steps] == ["db1", f"a after db1, {after}", f"b after db1, {requires}"]
 
 
+def test_a_shutdown_says_who_is_suspended():
+    """If it can be: its time is that of a stop, should it come to that."""
+    plan = agenda.shutdown({"a": VmSpec(name="a", stop=Stop(timeout=Duration(14), on_host_shutdown="suspend"))}, 70)
+
+    assert [step.text for step in plan.steps] == ["a: at most 20s, suspended if it can be"]
+
+
 def test_nothing_to_boot():
     """A host without autostart says so."""
     assert agenda.boot(among(guest("a", autostart=False)), PACE).text == "no guest has autostart\n"

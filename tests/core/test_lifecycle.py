@@ -1038,6 +1038,79 @@ def test_what_is_wished_while_a_guest_is_suspended() -> None:
     assert (guest.phase, guest.life.desired) == (Phase.DOWN, Desired.DOWN)
 
 
+def going_down(guest: Guest, seconds: float = 100.0) -> Shutdown:
+    return Shutdown(by="SIGTERM (reboot of the host)", end_at=guest.now + seconds, suspend=True)
+
+
+def test_a_suspend_for_the_end_of_the_host() -> None:
+    """Half of the time is for writing; the wish stays, so that the guest goes on when the host is back."""
+    guest = Guest().run()
+    assert guest.tell(going_down(guest)) == ACCEPTED
+    assert (guest.did()[-1], guest.phase, guest.life.suspending) == ("suspend", Phase.STOPPING, True)
+    assert guest.life.deadline == guest.now + 50
+    assert guest.tell(Start(by="alice")) == SHUTTING_DOWN
+    guest.tell(Ended(end(ExitKind.SUSPENDED, "suspended to disk at /db/web1"), 60.0), Cleaned())
+
+    assert (guest.phase, guest.life.reason, guest.life.desired) == (Phase.DOWN, "suspended to disk at /db/web1", Desired.UP)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["bhyve says no", "it takes too long"])
+def test_a_suspend_that_the_host_cannot_wait_for(late: bool) -> None:
+    """The button gets what is left of the time, and the reason says why; the guest never goes back to being up."""
+    guest = Guest().run()
+    guest.tell(going_down(guest))
+    guest.did()
+    if late:
+        guest.until_deadline()
+    else:
+        guest.after(10.0, SuspendFailed("the disk is full"))
+    assert (guest.phase, guest.life.suspending, guest.did()) == (Phase.STOPPING, False, ["press"])
+    assert guest.life.ladder is not None
+    assert guest.life.ladder.give_up_at <= 1100
+    why = "its state was not on disk in time" if late else "the disk is full"
+    assert guest.life.reason == f"stopped with the daemon; not suspended: {why}"
+    assert guest.tell(SuspendFailed("late")) == IGNORED
+    guest.end(ExitKind.POWEROFF)
+    guest.tell(Cleaned())
+
+    assert (guest.phase, guest.life.desired) == (Phase.DOWN, Desired.UP)
+
+
+def test_a_state_that_is_written_after_all_counts() -> None:
+    """The button came too late: the guest is suspended."""
+    guest = Guest().run()
+    guest.tell(going_down(guest))
+    guest.until_deadline()
+    guest.end(ExitKind.SUSPENDED)
+    guest.tell(Cleaned())
+
+    assert (guest.phase, guest.life.desired) == (Phase.DOWN, Desired.UP)
+
+
+def test_the_end_of_the_host_hurries_a_suspend_that_a_person_has_begun() -> None:
+    """It goes on, and has a deadline from now on; without grace, or without such a wish, the button or the axe comes at once."""
+    guest = Guest().run()
+    guest.tell(Suspend(by="alice"))
+    guest.did()
+    guest.tell(going_down(guest, 40.0))
+    assert (guest.life.suspending, guest.life.deadline, guest.did()) == (True, guest.now + 20, [])
+    guest.tell(Shutdown(by="SIGINT", force=True))
+    assert (guest.phase, guest.did()) == (Phase.KILLING, ["force-poweroff"])
+
+    other = Guest().run()
+    other.tell(Suspend(by="alice"), Shutdown(by="SIGTERM", end_at=other.now + 40))
+    assert (other.life.suspending, other.did()[-1]) == (False, "press")
+
+
+def test_no_time_for_a_suspend() -> None:
+    """The deadline is over when it begins: what follows is what would have without."""
+    guest = Guest().run()
+    guest.tell(going_down(guest, -1.0))
+    guest.until_deadline()
+
+    assert guest.phase is Phase.KILLING
+
+
 def test_only_a_guest_that_is_up_is_suspended() -> None:
     """In every other phase the asker is told why not."""
     codes = {Phase.STOPPING: "stopping", Phase.KILLING: "stopping"}

@@ -149,9 +149,10 @@ class AnyHistory(RuleBasedStateMachine):
             self.wish = Desired.DOWN
         assert self.life.desired is self.wish
 
-    @rule(end_in=st.sampled_from([None, -5.0, 3.0, 100.0]), force=st.booleans())
-    def the_daemon_stops_its_guests(self, end_in: float | None, force: bool) -> None:
-        self.tell(Shutdown(by="rc", end_at=None if end_in is None else self.now + end_in, force=force))
+    @rule(end_in=st.sampled_from([None, -5.0, 3.0, 100.0]), force=st.booleans(), suspend=st.booleans())
+    def the_daemon_stops_its_guests(self, end_in: float | None, force: bool, suspend: bool) -> None:
+        end_at = None if end_in is None else self.now + end_in
+        self.tell(Shutdown(by="rc", end_at=end_at, force=force, suspend=suspend and end_at is not None))
 
     @rule(closing=st.booleans())
     def a_drain_begins_or_ends(self, closing: bool) -> None:
@@ -225,7 +226,8 @@ class AnyHistory(RuleBasedStateMachine):
         if was == "loader":
             self.tell(LoaderEnded(None if kind is ExitKind.POWEROFF else end("start-error")))
         else:
-            suspending, self.suspending = self.life.suspending, False
+            # One for the end of the host keeps the wish: what was up goes on when the host is back.
+            suspending, self.suspending = self.life.suspending and self.life.ending is None, False
             self.tell(Ended(end(kind), uptime_s))
             if suspending and kind is ExitKind.SUSPENDED:
                 assert self.life.desired is Desired.DOWN, "a guest that was suspended would start by itself"
@@ -296,7 +298,8 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def a_deadline_exactly_where_time_counts(self) -> None:
         if hasattr(self, "life"):
-            assert (self.life.deadline is not None) == (self.life.phase in TIMED and not self.life.suspending), self.life.phase
+            by_a_person = self.life.suspending and self.life.ending is None
+            assert (self.life.deadline is not None) == (self.life.phase in TIMED and not by_a_person), self.life.phase
 
     @invariant()
     def a_suspend_is_waited_for_only_while_it_is_under_way(self) -> None:

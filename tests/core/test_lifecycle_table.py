@@ -60,6 +60,7 @@ def events(life: Lifecycle, now: float) -> list[Event]:
         *(Start(by="a", auto=auto) for auto in (False, True)),
         *(Stop(by="a", force=force, timeout_s=timeout_s) for force, timeout_s in ((False, None), (False, 1.0), (True, None))),
         *(Shutdown(by="a", force=force, end_at=end_at) for force, end_at in ((False, None), (False, now + 3.0), (True, None))),
+        *(Shutdown(by="a", suspend=True, end_at=end_at) for end_at in (now - 3.0, now + 3.0)),
         *(event(by="a") for event in (Restart, Reset, Poweroff, Suspend, Release)),
         SetHold(hold=HOLD),
         *(

@@ -261,3 +261,14 @@ def test_without_a_seed_nothing_is_said_of_it() -> None:
     for text in (plan.text(planned("")), plan.text(plan.plan(spec, away, AMD, "/run/a"))):
         assert "makefs" not in text
         assert "cloud-init" not in text
+
+
+def test_a_guest_that_cannot_be_suspended_with_the_host_says_so() -> None:
+    """It would be stopped instead, which its file does not say."""
+    wants = '[stop]\non-host-shutdown = "suspend"\n'
+    nvme = 'memory = "1G"\n[[disk]]\npath = "/d"\nmodel = "nvme"\n'
+
+    (warning,) = [each for each in planned(nvme + wants).warnings if "on-host-shutdown" in each]
+    assert warning.startswith("stop.on-host-shutdown: bhyve cannot save a disk with model")
+    assert warning.endswith("; it is stopped instead")
+    assert not [each for each in planned(nvme).warnings if "on-host-shutdown" in each]

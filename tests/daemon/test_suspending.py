@@ -5,6 +5,7 @@ import trio
 import trio.testing
 
 from bhyved.core.exits import ExitKind, Stage
+from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Phase, Suspension, VmRecord
 from bhyved.daemon.ports import Found
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
@@ -57,6 +58,63 @@ async def test_a_guest_that_cannot_be_suspended_goes_on(autojump_clock: object) 
     assert (it.status().phase, it.status().reason) == (Phase.UP, "not suspended: Could not pause devices")
     assert (it.status().desired, it.status().ready) == (Desired.UP, True)
     assert [event.reason for event in it.journal.events if event.event == "suspend-failed"] == ["Could not pause devices"]
+
+
+SUSPENDS = StopSpec(on_host_shutdown="suspend")
+
+
+async def test_the_end_of_the_host_suspends_who_wants_that(autojump_clock: object) -> None:
+    """One is written to disk, one gets its button; both are up again by themselves after the boot, the one where it was."""
+    vault = FakeVault()
+    async with lab(guest("web1", autostart=True, stop=SUSPENDS), guest("db1", autostart=True), vault=vault) as it:
+        for name in ("web1", "db1"):
+            await it.phase("up", name)
+        await it.guests.stop_all(by="SIGTERM (reboot of the host)", end_at=it.host.monotonic() + 60).done()
+        await it.guests.saved()
+
+        web1, db1 = it.status("web1"), it.status("db1")
+        assert (web1.phase, web1.desired, web1.reason) == (Phase.DOWN, Desired.UP, "suspended to disk at /db/suspend/web1/saved")
+        assert web1.suspended is not None
+        assert web1.suspended.by == "SIGTERM (reboot of the host)"
+        assert (db1.phase, db1.suspended, "press" in it.machine("web1").did, "press" in it.machine("db1").did) == (
+            Phase.DOWN,
+            None,
+            False,
+            True,
+        )
+        assert [event.reason for event in it.journal.events if event.event == "warning"] == ["virtio-blk is risky"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"cannot_suspend": "no release can"}, "no release can"),
+        ({"suspend_fails": "Could not pause devices"}, "Could not pause devices"),
+        ({"suspend_s": None}, None),
+    ],
+)
+async def test_who_cannot_be_suspended_in_time_is_stopped(changes: dict[str, object], why: str | None, autojump_clock: object) -> None:
+    """By the deadline of the host, whatever the suspend does; why it failed is told where bhyve has said it."""
+    async with lab(guest(autostart=True, stop=SUSPENDS)) as it:
+        await it.phase("up")
+        machine = it.machine()
+        for key, value in changes.items():
+            setattr(machine if hasattr(machine, key) else machine._life, key, value)
+        end_at = it.host.monotonic() + 60
+        await it.guests.stop_all(by="SIGTERM (reboot of the host)", end_at=end_at).done()
+
+        assert it.host.monotonic() <= end_at
+        assert (it.status().phase, it.status().suspended, "press" in machine.did) == (Phase.DOWN, None, True)
+        assert [event.reason for event in it.journal.events if event.event == "suspend-failed"] == ([] if why is None else [why])
+
+
+async def test_a_plain_stop_of_the_daemon_suspends_nobody(autojump_clock: object) -> None:
+    """Nor does a drain, nor whoever skips the grace: there is no end of the host."""
+    async with lab(guest(autostart=True, stop=SUSPENDS)) as it:
+        await it.phase("up")
+        await it.guests.stop_all(by="SIGTERM").done()
+
+        assert (it.status().suspended, "press" in it.machine().did, "suspend" in it.machine().did) == (None, True, False)
 
 
 async def test_only_a_guest_that_is_up_is_suspended(autojump_clock: object) -> None:

@@ -129,6 +129,31 @@ def test_a_guest_that_is_started_by_itself_goes_on_after_a_boot() -> None:
         assert events[0].startswith("it goes on from its state of")
 
 
+def test_the_end_of_the_host_suspends_who_wants_that() -> None:
+    """Where it was before is where it is after the boot: half a line that was typed becomes a whole one. Who cannot be saved is stopped."""
+    wants = '[stop]\non-host-shutdown = "suspend"\n'
+    fails = slow(LOGIN, "fails Could not pause devices", wants)
+    with able({"web1": sim(more=wants), "fails": fails, "other": sim()}) as lab:
+        lab.phase("up", "web1", "fails", "other")
+        lab.call("console.wait-for", name="web1", text="login: ")
+        lab.call("console.send", name="web1", text="power")
+        lab.call("console.wait-for", name="web1", text="power")
+        (lab.root / "run/shutdown").write_text("reason=reboot\ntimeout=60\nused=0\n")
+        lab.stop()
+        assert (states(lab, "web1"), states(lab, "fails"), states(lab, "other")) == (["saved"], [], [])
+
+        lab.start()
+        lab.phase("up", "web1", "fails", "other")
+        lab.until(lambda rows: rows["web1"]["suspended"] is None, "its state is used up")
+        kinds = {name: [run["kind"] for run in lab.runs(name)] for name in ("web1", "fails", "other")}
+        assert kinds == {"web1": ["suspended"], "fails": ["poweroff"], "other": ["poweroff"]}
+        (failure,) = told(lab, "suspend-failed")
+        assert (failure["vm"], failure["reason"].partition(";")[0]) == ("fails", "Could not pause devices")
+        lab.call("console.send", name="web1", text="off\r")
+        lab.phase("down", "web1")
+        assert lab.runs("web1")[-1]["kind"] == "poweroff"
+
+
 def told(lab: LabHost, event: str) -> list[dict[str, str]]:
     """Every event of that name that is kept."""
     connection = Connection(lab.socket)
