@@ -143,6 +143,23 @@ def test_how_near_the_limit() -> None:
     assert attempts(Restart(), book, 295.0) == ("reboot 2 of 5, crash 4 of 5, failed start 7", 1)
     assert attempts(Restart(), book, 302.0) == ("reboot 1 of 5, crash 4 of 5, failed start 7", 1)
     assert attempts(Restart(), Book(), 0.0) == ("", 5)
+    assert attempts(Restart(), Book(reboots=(1.0, 2.0, 3.0), crashes=(1.0,)), 4.0) == ("reboot 3 of 5, crash 1 of 5", 2)
+    assert attempts(Restart(), Book(crashes=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), 7.0) == ("crash 6 of 5", 0)
+
+
+def test_a_window_ends_with_its_last_moment() -> None:
+    """What is as long ago as the window is wide has left it."""
+    assert attempts(Restart(), Book(reboots=(0.0,)), 299.9) == ("reboot 1 of 5", 4)
+    assert attempts(Restart(), Book(reboots=(0.0,)), 300.0) == ("", 5)
+
+
+def test_the_last_that_is_within_a_limit_and_the_first_over_it() -> None:
+    """Five of five are no excess."""
+    slow = Restart(over_limit="slow")
+    book = Book(crashes=(1.0, 2.0, 3.0, 4.0, 5.0))
+    assert decision(StartAt(5.0, "crashed", "crash"), slow, book, 5.0) == "starting again at once (crash 5 of 5)"
+    over = Book(crashes=(*book.crashes, 6.0))
+    assert decision(StartAt(66.0, "crashed", "crash"), slow, over, 6.0) == "starting again in 60 s (crash 6, over the limit of 5 in 10m)"
 
 
 def test_decisions_in_words() -> None:
