@@ -1,7 +1,9 @@
 """Suspend and resume through a whole installation: client, daemon, keeper, and a bhyve that can save guests (contract 6)."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,6 +154,27 @@ def test_the_end_of_the_host_suspends_who_wants_that() -> None:
         lab.call("console.send", name="web1", text="off\r")
         lab.phase("down", "web1")
         assert lab.runs("web1")[-1]["kind"] == "poweroff"
+
+
+def test_a_daemon_that_is_killed_while_the_host_goes_down() -> None:
+    """Whoever stops the guests in its place waits for the state that is being written, and the boot goes on from it."""
+    wants = '[stop]\non-host-shutdown = "suspend"\n'
+    with able({"web1": slow(LOGIN, "takes 2s", wants)}) as lab:
+        lab.phase("up", "web1")
+        (lab.root / "run/shutdown").write_text("reason=reboot\ntimeout=60\nused=0\n")
+        connection = Connection(lab.socket)
+        connection.call("events.subscribe", follow=True)
+        lab.terminate()
+        while connection.read()["params"]["phase"] != "stopping":
+            pass
+        connection.close()
+        os.kill(lab.daemon_pid, signal.SIGKILL)
+        lab.ended()
+        assert states(lab, "web1") == ["saved"]
+
+        lab.start()
+        lab.until(lambda rows: rows["web1"]["phase"] == "up" and rows["web1"]["suspended"] is None, "it goes on")
+        assert [run["kind"] for run in lab.runs("web1")] == ["suspended"]
 
 
 def told(lab: LabHost, event: str) -> list[dict[str, str]]:
