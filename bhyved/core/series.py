@@ -119,6 +119,12 @@ GUEST_METRICS: tuple[Metric, ...] = (
         lambda seen: int(bool(seen.status.ill)),
     ),
     Single(
+        "bhyved_vm_unlimited",
+        "gauge",
+        "Whether the guest runs and its [limits] do not hold.",
+        lambda seen: int(bool(seen.status.unlimited)),
+    ),
+    Single(
         "bhyved_vm_waits_for_memory",
         "gauge",
         "Whether the guest's automatic start is held back because the host has too little memory.",

@@ -73,12 +73,13 @@ async def test_guests_and_daemon(accept: str) -> None:
     assert value(found, "process_open_fds") == 30
 
 
-async def test_who_is_ill_and_who_waits_for_memory() -> None:
+async def test_who_is_ill_or_unlimited_and_who_waits_for_memory() -> None:
     """A guest's own series, and the host's memory with what guests have of it; a host that does not say has no series."""
-    sick = up("sick", ill="no answer three times in a row", room_bytes=2 << 30, room_wired=True)
+    sick = up("sick", ill="no answer three times in a row", unlimited="rctl failed", room_bytes=2 << 30, room_wired=True)
     found = await families(metrics_of(sick, status("big", phase=Phase.WAITING, roomless=True)), "")
 
     assert (value(found, "bhyved_vm_ill", vm="sick"), value(found, "bhyved_vm_ill", vm="big")) == (1, 0)
+    assert (value(found, "bhyved_vm_unlimited", vm="sick"), value(found, "bhyved_vm_unlimited", vm="big")) == (1, 0)
     assert (value(found, "bhyved_vm_waits_for_memory", vm="sick"), value(found, "bhyved_vm_waits_for_memory", vm="big")) == (0, 1)
     assert value(found, "bhyved_host_memory_bytes") == 16 << 30
     assert value(found, "bhyved_vms_memory_limit_bytes") == 15 << 30

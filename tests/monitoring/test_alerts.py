@@ -52,7 +52,7 @@ def test_every_alert_is_tested() -> None:
     alerts = set(re.findall(r"- alert: (\w+)", (ETC / "bhyved.rules.yml").read_text()))
     tests = "".join(path.read_text() for path in ETC.glob("*.test.yml"))
     assert alerts == set(re.findall(r"alertname: (\w+)\n +exp_alerts", tests))
-    assert len(alerts) == 23
+    assert len(alerts) == 24
 
 
 @needs_promtool
