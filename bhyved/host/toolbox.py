@@ -14,6 +14,7 @@ from bhyved.core.daemonfacts import CommandFacts
 from bhyved.core.errors import HostError
 
 SENTENCE_CHARS = 400  # of a command's own text in a message: a line or two of a terminal
+WORD_CHARS = 120  # of one word of a command in a message: any path that people give
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,9 @@ def judged(argv: Sequence[str], result: Result, ok: Collection[int] | None) -> R
 
 
 def show(argv: Sequence[str]) -> str:
-    """A command as one would type it, without the directory."""
-    return " ".join((os.path.basename(argv[0]), *argv[1:]))
+    """A command as one would type it, without the directory; of a word that is a whole file, such as a property, the beginning."""
+    words = (os.path.basename(argv[0]), *argv[1:])
+    return " ".join(word if len(word) <= WORD_CHARS else f"{word[: WORD_CHARS - 1]}…" for word in words)
 
 
 def ended(status: int) -> str:

@@ -40,6 +40,16 @@ async def test_all_or_none_over_pools(scripts: Scripts, zfs: HostDatasets) -> No
     assert scripts.calls[2:] == ["zfs destroy p1/a@one", "zfs destroy p1/b@one"]
 
 
+async def test_what_failed_is_a_sentence(scripts: Scripts, zfs: HostDatasets) -> None:
+    """The configuration that is kept with a snapshot is not what somebody reads who has no room for one."""
+    scripts.write("zfs", 'echo "cannot create snapshots : out of space; no snapshots were created" >&2; exit 1')
+
+    with pytest.raises(HostError, match=r"p1/a@one` failed with exit status 1: cannot create snapshots : out of space") as refused:
+        await zfs.snapshot((A,), "one", {"bhyved:vm": "web1", "bhyved:config": "x" * 4000}, limit_s=60)
+    assert "bhyved:vm=web1" in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
 async def test_a_snapshot_that_was_killed_is_undone(scripts: Scripts, zfs: HostDatasets) -> None:
     """It may have been taken all the same, and nobody would know what it is worth."""
     scripts.write("zfs", '[ "$1" != snapshot ] || exec sleep 60')
