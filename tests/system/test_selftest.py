@@ -30,10 +30,11 @@ def lab() -> Iterator[LabHost]:
         yield found
 
 
-def selftest(lab: LabHost, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def selftest(lab: LabHost, tmp_path: Path, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run it, with its scratch in `tmp_path`."""
     argv = [sys.executable, "-m", "bhyved", "selftest", "-c", str(lab.root / "etc/bhyved.toml"), *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False, env=env, cwd=cwd)
 
 
 def settle(lab: LabHost, **news: object) -> None:
@@ -123,6 +124,19 @@ def test_a_bhyve_that_breaks_its_promise_fails(lab: LabHost, tmp_path: Path) -> 
     assert "ok      5.3    a tap is made once" in ran.stdout
     assert "skipped 2.4    UEFI firmware boots with variables of its own: edk2-bhyve is not installed" in ran.stdout
     assert float(ran.stdout.splitlines()[-1].split(" s: ")[0].rsplit(" ", 1)[1]) < ENDED_S
+    assert_nothing_is_left(lab, tmp_path)
+
+
+def test_what_a_bhyve_drops_goes_with_it(lab: LabHost, tmp_path: Path) -> None:
+    """A core of a guest that aborts is not left where somebody has typed `bhyved selftest`."""
+    shutil.rmtree(lab.root / "share/uefi-firmware")
+    replace(lab, "bhyve", "touch bhyve.core; pwd >>" + str(lab.root / "where"))
+    home = lab.root / "home"
+    home.mkdir()
+    selftest(lab, tmp_path, cwd=home)
+
+    assert {Path(where).parent for where in (lab.root / "where").read_text().split()} == {tmp_path}
+    assert list(home.iterdir()) == []
     assert_nothing_is_left(lab, tmp_path)
 
 

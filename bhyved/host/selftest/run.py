@@ -1,5 +1,6 @@
 """Every check, one after another: each bounded in time, none able to stop the others."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -36,7 +37,8 @@ _FACTS = (
 def run(paths: Paths, tell: Callable[[Found], None]) -> tuple[dict[str, str], list[Found]]:
     """What the host is, and what was found; `tell` hears of each check when it is done. Raises HostError where nothing can be tried."""
     tools = Tools(bin=tuple(map(str, paths.bin)))
-    with tempfile.TemporaryDirectory(prefix="bhyved-selftest-", ignore_cleanup_errors=True) as directory:
+    # Our own directory is where a bhyve that aborts leaves its core: on some processors that is how a guest's panic ends.
+    with tempfile.TemporaryDirectory(prefix="bhyved-selftest-", ignore_cleanup_errors=True) as directory, contextlib.chdir(directory):
         return trio.run(_run, Bench(paths, tools, directory), tell)
 
 
