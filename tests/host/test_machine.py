@@ -17,6 +17,7 @@ from bhyved.core.exits import ExitKind, Outcome, Stage, classify
 from bhyved.host import machine as module
 from bhyved.host.machine import GuestMachine
 from bhyved.host.processes import Seen
+from bhyved.host.spawn import posix_spawn_makes_sessions
 from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_booted, until_pid
 from tests.host.scripts import until
 
@@ -206,8 +207,13 @@ async def test_an_early_press(host: OneHost, machine: GuestMachine, ignore: bool
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-async def test_no_process_can_be_made(host: OneHost, machine: GuestMachine, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["posix_spawn", "popen"])
+async def test_no_process_can_be_made(host: OneHost, machine: GuestMachine, way: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start fails in words, nobody holds the guest's FIFO, and when the shortage is over the same guest starts."""
+    if way == "popen":
+        monkeypatch.setattr("bhyved.host.spawn.posix_spawn_makes_sessions", lambda: False)
+    elif not posix_spawn_makes_sessions():
+        pytest.skip("posix_spawn makes no sessions here")
 
     def refuse(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -215,6 +221,7 @@ async def test_no_process_can_be_made(host: OneHost, machine: GuestMachine, numb
     await machine.prepare(order(guest(do="exit 3")))
     with monkeypatch.context() as scarce:
         scarce.setattr(os, "posix_spawn", refuse)
+        scarce.setattr(subprocess, "_fork_exec", refuse)
         with pytest.raises(HostError, match=f"^.*/bhyve could not be started: {os.strerror(number).lower()}$") as told:
             machine.spawn_bhyve(())
         assert not told.value.fatal
