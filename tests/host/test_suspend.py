@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trio
 
@@ -330,7 +331,7 @@ async def test_a_daemon_that_is_killed_during_a_suspend(
             if moment == "before it was told":
                 await machine.watch(lambda pid: None)
             elif moment == "before its state was kept":
-                await until(lambda: not Path(f"/proc/{pid}").exists() or machine._traces[Stage.RUNNING].end())
+                await until(lambda: not psutil.pid_exists(pid) or machine._traces[Stage.RUNNING].end())
             elif moment == "before it has ended":
                 await until((able.db / "suspend" / "web" / "saving" / "state.meta").exists)
             nursery.cancel_scope.cancel()
