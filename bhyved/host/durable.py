@@ -5,6 +5,7 @@ followed.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -73,6 +74,8 @@ def remove(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
+        if error.errno == errno.EROFS and not os.path.lexists(path):
+            return  # which a file system that is read-only says before it looks
         raise HostError(f"{path} cannot be removed: {why(error)}") from None
 
 

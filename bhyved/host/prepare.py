@@ -271,7 +271,10 @@ class Preparation:
         if assigned.seed and self._seed is not None:
             await images.make(self._site.tools, assigned.seed, self._seed, scratch=scratch, pass_fd=self._alive)
         elif not assigned.seed:
-            images.drop(images.image(self._site.db, self._name), scratch=scratch)
+            try:
+                images.drop(images.image(self._site.db, self._name), scratch=scratch)
+            except HostError as error:  # the guest does not need that file to be gone
+                self._warnings = (*self._warnings, f"the seed of before stays, with what is secret in it: {error}")
 
     def _write_files(self, assigned: Assigned, saved: SavedState | None) -> LoaderCall | None:
         try:

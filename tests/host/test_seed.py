@@ -1,5 +1,6 @@
 """A guest's seed on disk: the files that its file names, the image, and when a run is given it."""
 
+import errno
 import os
 import shutil
 import stat
@@ -264,6 +265,29 @@ async def test_an_image_goes_with_its_table(host: OneHost, machine: GuestMachine
     await machine.prepare(order(guest(**{"cloud-init": {}})))
     await FileVault(f"{host.db}/vm").forget("web")
     assert not image(host).exists()
+
+
+async def test_a_file_system_that_is_read_only_keeps_no_guest_down(
+    host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not there need not be removed; an image that stays is told of, and not attached."""
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    unlink = os.unlink
+
+    def refuse(path: str) -> None:
+        if str(path).startswith(f"{host.db}/"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # also where there is nothing: the file system does not look
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    prepared = await machine.prepare(order(guest()))
+    assert prepared.warnings == (
+        f"the seed of before stays, with what is secret in it: {image(host)} cannot be removed: read-only file system",
+    )
+    assert prepared.seed == ""
+
+    image(host).rename(host.root / "elsewhere")
+    assert (await machine.prepare(order(guest()))).warnings == ()
 
 
 async def test_an_earlier_daemons_run_tells_which_seed_it_has(host: OneHost, machine: GuestMachine) -> None:
