@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
@@ -42,7 +43,7 @@ from bhyved.core.wire import (
     WhyParams,
 )
 from bhyved.daemon.access import Access, Handler
-from bhyved.daemon.guests import Guests
+from bhyved.daemon.guests import KEEP_S, Guests
 
 _log = structlog.get_logger()
 
@@ -95,12 +96,22 @@ class GuestMethods:
         return await self._ask(caller, params, lambda by: Poweroff(by=by))
 
     async def _release(self, caller: Access, params: OfGuests) -> Answers:
-        return await self._ask(caller, params, lambda by: Release(by=by))
+        return await self._kept(await self._ask(caller, params, lambda by: Release(by=by)))
 
     async def _hold(self, caller: Access, params: HoldParams) -> Answers:
         now = self._guests.utc()
         until = None if params.for_ is None else now + timedelta(seconds=params.for_)
-        return await self._ask(caller, params, lambda by: SetHold(hold=Hold(by=by, reason=params.reason, since_at=now, until_at=until)))
+        hold = Hold(by=caller.peer.name, reason=params.reason, since_at=now, until_at=until)
+        return await self._kept(await self._ask(caller, params, lambda by: SetHold(hold=hold)))
+
+    async def _kept(self, answers: Answers) -> Answers:
+        """Answers that are true for the next daemon too: what was asked for is no more than a word that is kept."""
+        with trio.move_on_after(KEEP_S):
+            for told in answers.answers:
+                if told.ok:
+                    with suppress(KeyError):  # forgotten meanwhile
+                        await self._guests.kept(told.name)
+        return answers
 
     async def _ask(
         self,

@@ -20,6 +20,8 @@ from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.events import Events
 
+KEEP_S = 5.0  # a disk that hangs longer does not keep an answer back
+
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """One daemon's life. `started` is monotonic, `config` the main file."""
@@ -74,6 +76,12 @@ class Guests(Protocol):
 
     def set_drain(self, drain: Drain | None, *, by: str) -> None:
         """Stop every guest and start none; None: start again those that are wished up, since `by` said so. Its end is kept here too."""
+
+    async def drain_kept(self) -> None:
+        """Return when the drain, or its end, is on disk, or has refused to go there."""
+
+    async def kept(self, name: str) -> None:
+        """Return when what is to outlive the daemon of this guest is on disk, or has refused to go there. Raises KeyError."""
 
     @property
     def room(self) -> Room:

@@ -168,6 +168,10 @@ class Supervisor:
         """Stop every guest in order and start none, or take that back (`by` whom): then those that are wished up start."""
         self._draining.set(drain, by)
 
+    async def drain_kept(self) -> None:
+        """See `daemon.guests.Guests.drain_kept`."""
+        await self._draining.saved()
+
     def _drained(self, drain: Drain) -> None:
         if not self.closing:
             assert self._nursery is not None
@@ -254,7 +258,7 @@ class Supervisor:
         return self._drivers[name].frozen()
 
     async def kept(self, name: str) -> None:
-        """Return when what is to outlive the daemon of this guest is on disk, or has refused to go there. Raises KeyError."""
+        """See `daemon.guests.Guests.kept`."""
         await self._drivers[name].saved()
 
     def _drive_again(self, name: str) -> VmDriver:

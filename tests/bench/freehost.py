@@ -114,10 +114,13 @@ class FreeHost:
         return took_s
 
     def _answers(self) -> bool:
+        """It does: the socket of a daemon that was killed can be connected to as long as a child of its last moment has a copy."""
         try:
             with socket.socket(socket.AF_UNIX) as control:
+                control.settimeout(PATIENCE_S)
                 control.connect(str(self.socket))
-                return True
+                control.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "daemon.info"}\n')
+                return control.recv(1) != b""
         except OSError:
             return False
 

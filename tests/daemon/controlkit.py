@@ -77,6 +77,8 @@ class PlayedGuests:
         self.no_page = ""  # why there is none
         self.datasets = FakeDatasets()
         self.barred: list[str] = []
+        self.on_disk = trio.Event()  # what is to be kept
+        self.on_disk.set()
         snapshots = Snapshots(self, self.datasets, lambda: None)
         self.views = Views(metrics=self.metrics, new_link=self._new_link, problems=lambda: self.troubles, snapshots=snapshots)
         for spec in specs:
@@ -154,7 +156,10 @@ class PlayedGuests:
         yield Frozen()
 
     async def kept(self, name: str) -> None:
-        await trio.lowlevel.checkpoint()
+        await self.on_disk.wait()
+
+    async def drain_kept(self) -> None:
+        await self.on_disk.wait()
 
     async def nmi(self, name: str) -> Answer:
         await trio.lowlevel.checkpoint()

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+import trio
+import trio.testing
 
 from bhyved.core.config import Problem
 from bhyved.core.exits import ExitKind
@@ -12,6 +14,7 @@ from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import BhyveOptions, Order
 from bhyved.core.status import Desired, Hold, Phase, RunRecord, Suspension
 from bhyved.core.units import Settings
+from bhyved.daemon import guestmethods
 from tests.daemon.controlkit import NOON, ROOT, guest, served, user
 
 
@@ -331,6 +334,44 @@ async def test_drain_is_set_and_lifted(tmp_path):
         "until-at": "2026-01-01T13:00:00Z",
     }
     assert off == {"on": False, "drain": None, "was": on["drain"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("vm.hold", {"names": ["web1"]}),
+        ("vm.release", {"names": ["web1"]}),
+        ("daemon.drain", {"on": True}),
+        ("daemon.drain", {"on": False}),
+    ],
+)
+async def test_what_is_only_a_word_is_answered_when_it_is_on_disk(tmp_path, method, params):
+    """Whoever reads that a guest is held may kill the daemon: the next one knows it."""
+    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client, daemon.client() as other:
+        daemon.guests.on_disk = trio.Event()
+        await client.ask(method, **params)
+        async with trio.open_nursery() as nursery:
+            answered = trio.Event()
+
+            @nursery.start_soon
+            async def wait() -> None:
+                assert "result" in (await client.line())
+                answered.set()
+
+            await other.call("vm.list")  # nobody else waits for that disk
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert not answered.is_set()
+            daemon.guests.on_disk.set()
+
+
+async def test_a_disk_that_hangs_does_not_keep_an_answer(tmp_path, monkeypatch):
+    """What was asked for is in force all the same."""
+    monkeypatch.setattr(guestmethods, "KEEP_S", 0.05)
+    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client:
+        daemon.guests.on_disk = trio.Event()
+        answers = await client.call("vm.hold", names=["web1"])
+
+    assert answers["answers"][0]["ok"]
 
 
 async def test_boot_and_shutdown_are_laid_out(tmp_path):

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 PATIENCE_S = 60.0  # a loaded machine, not a slow daemon
+ENDING_S = 5.0  # for a host command that the daemon was killed over
 QUICK = """
 start-parallel = 100
 start-gap = "0s"
@@ -95,7 +96,7 @@ class LabHost:
             self._foreground.wait()
         self._close_stdout()
         subprocess.run([*BHYVED, "lab", "--root", str(self.root), "--destroy"], check=False, capture_output=True, timeout=PATIENCE_S)
-        left = self.processes()
+        _, left = psutil.wait_procs(self.processes(), timeout=ENDING_S)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
