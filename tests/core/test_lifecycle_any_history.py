@@ -212,9 +212,12 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def suspending_fails(self) -> None:
         self.suspending = False
-        was = self.life.phase, self.life.suspending
+        was, host_ends = (self.life.phase, self.life.suspending), self.life.ending is not None
         self.tell(SuspendFailed("the disk is full"))
-        if was == (Phase.STOPPING, True):
+        if was == (Phase.STOPPING, True) and host_ends:
+            assert self.life.phase in (Phase.STOPPING, Phase.KILLING)  # by what time is left
+            assert not self.life.suspending
+        elif was == (Phase.STOPPING, True):
             assert self.life.phase is Phase.UP
         else:
             assert self.life.phase is was[0]

@@ -302,7 +302,7 @@ def answers(lab: LabHost) -> bool:
     """Whether a daemon serves."""
     try:
         lab.call("daemon.info")
-    except OSError:
+    except (OSError, RuntimeError):  # nobody there, or somebody who has only just come
         return False
     return True
 
