@@ -65,6 +65,7 @@ def test_what_is_known_of_a_running_vm(lab: Lab) -> None:
     stats = lab.control("--get-stats").stdout.splitlines()
     assert stats[0] == "vcpu0 stats:"
     assert all(line[40] == "\t" for line in stats if not line.endswith("stats:"))
+    bhyve.console.wait_for("login: ")  # by then it heeds its button
     bhyve.send(signal.SIGTERM)
     bhyve.ended()
     assert lab.control("--get-suspended-cpus").stdout == "suspended cpus:\t 0, 1, 2, 3\n"
