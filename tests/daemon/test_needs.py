@@ -13,8 +13,9 @@ BRIDGE = Order(needs=("interface:bridge0",))
 
 async def test_a_guest_waits_for_what_it_needs(autojump_clock: trio.abc.Clock) -> None:
     """It says for what, and starts within a period of its coming; then nobody looks any more."""
-    async with lab(guest(autostart=True, order=BRIDGE)) as it:
+    async with lab(guest(order=BRIDGE)) as it:
         it.host.absent = {"interface:bridge0"}
+        it.start()
         await trio.sleep(62)
         assert it.status().phase is Phase.WAITING
         assert it.status().waiting_for == "waiting for the interface bridge0: it does not exist (looked at every 5 s)"
@@ -77,8 +78,9 @@ async def test_each_guest_waits_for_its_own(autojump_clock: trio.abc.Clock) -> N
 
 async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.abc.Clock) -> None:
     """And once a minute; a devd that goes is not missed for longer than that; nobody listens when nobody waits."""
-    async with lab(guest(autostart=True, order=BRIDGE)) as it:
+    async with lab(guest(order=BRIDGE)) as it:
         it.host.says.is_there, it.host.absent = True, {"interface:bridge0"}
+        it.start()
         await trio.sleep(130)
         words = "waiting for the interface bridge0: it does not exist (looked at when the host tells of something new, and every 60 s)"
         assert it.status().waiting_for == words
@@ -88,7 +90,7 @@ async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.
         assert it.host.looks[3:] == pytest.approx([130], abs=0.1)
         it.host.says.is_there = False
         it.host.says.told.set()
-        await trio.sleep(20)
+        await trio.sleep(22)
         assert it.host.looks[4:] == pytest.approx([131, 136, 141, 146, 151], abs=0.1)
         assert it.status().waiting_for.endswith("(looked at every 5 s)")
         it.host.says.is_there, it.host.absent = True, set()
@@ -102,8 +104,9 @@ async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.
 
 async def test_a_file_that_is_no_device_is_looked_for_all_the_same(autojump_clock: trio.abc.Clock) -> None:
     """devd(8) does not tell of files."""
-    async with lab(guest(autostart=True, order=Order(needs=("interface:bridge0", "path:/nfs/disks")))) as it:
+    async with lab(guest(order=Order(needs=("interface:bridge0", "path:/nfs/disks")))) as it:
         it.host.says.is_there, it.host.absent = True, {"path:/nfs/disks"}
+        it.start()
         await trio.sleep(12)
 
         assert it.host.looks == pytest.approx([0, 5, 10], abs=0.1)
