@@ -12,7 +12,7 @@ import msgspec
 from bhyved.core.ansi import plain
 from bhyved.core.reload import Change, Effect, worst
 from bhyved.core.spec import Ready, VmSpec
-from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, utc_text
+from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, frozen_text, utc_text
 from bhyved.core.units import Duration
 from bhyved.core.wire import Drain
 
@@ -107,7 +107,7 @@ def _down(case: Case) -> _Said:
 def _suspended(case: Case, state: Suspension) -> _Said:
     ago = "" if case.now_at is None else f" {span((case.now_at - state.at).total_seconds())} ago,"
     by = f" by {state.by}" if state.by else ""
-    said = [f"{case.name} was suspended to disk{ago} at {state.at:%Y-%m-%d %H:%M:%S} UTC{by}: {state.path}"]
+    said = [f"{case.name} was suspended to disk{ago} at {utc_text(state.at)}{by}: {state.path}"]
     if state.doubtful:
         said.append("a resume of it was cut short: the guest may have written to its disks since, so nothing resumes it by itself")
         return said, f"vmctl start --cold {case.name} throws it away and boots the guest"
@@ -249,7 +249,7 @@ def _last_run(case: Case) -> Iterator[str]:
     if case.status.phase in ACTIVE or last is None:
         return
     run = case.runs[-1] if case.runs else None
-    ended = f"its last run ended at {last.at:%Y-%m-%d %H:%M:%S} UTC"
+    ended = f"its last run ended at {utc_text(last.at)}"
     if run is not None and run.ended_at == last.at:
         ended += f", after {span(run.uptime_s)}"
     yield ended if last.text and last.text in case.status.reason else _with_reason(ended, last.text)
@@ -268,9 +268,8 @@ def _remarks(case: Case) -> Iterator[str]:
         yield "an earlier bhyved started this run; this one has taken it up"
     if status.hold is not None and status.phase is not Phase.HELD:
         hold = status.hold
-        until = f" until {hold.until_at:%Y-%m-%d %H:%M:%S} UTC" if hold.until_at is not None else ""
         then = "; when the guest ends, nothing starts it again" if status.phase in ACTIVE else ""
-        yield _with_reason(f"automation is held by {hold.by}{until}", hold.reason) + then
+        yield _with_reason(f"automation is held {frozen_text(hold.by, hold.until_at, '')}", hold.reason) + then
     if status.ill:
         yield f"its health probes take it as ill: {status.ill}"
     if status.unlimited:
@@ -278,9 +277,9 @@ def _remarks(case: Case) -> Iterator[str]:
     elif case.spec is not None and case.spec.limits is not None and status.pid is not None:
         yield f"its bhyve is limited by rctl(8): {case.spec.limits}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
-        until = "" if case.drain.until_at is None else f" until {case.drain.until_at:%Y-%m-%d %H:%M:%S} UTC"
+        drained = f"the host is drained {frozen_text(case.drain.by, case.drain.until_at, '')}, no guest is started"
         reason = "" if case.drain.reason in status.reason else case.drain.reason
-        yield _with_reason(f"the host is drained by {case.drain.by}{until}, no guest is started", reason)
+        yield _with_reason(drained, reason)
     pending = tuple(change for change in case.changes if change.effect is not Effect.LIVE)
     if case.spec is None:
         yield "its file has gone: it goes on as it is"
@@ -345,4 +344,4 @@ def history_line(record: RunRecord) -> str:
     """One run on one line."""
     who = f"{record.by}, taken up by a later bhyved" if record.adopted else record.by
     end = _quoted(record.text)
-    return f"{record.began_at:%Y-%m-%d %H:%M:%S} UTC, ran {span(record.uptime_s)}, by {who}: {end} → {_quoted(record.decision)}"
+    return f"{utc_text(record.began_at)}, ran {span(record.uptime_s)}, by {who}: {end} → {_quoted(record.decision)}"

@@ -41,7 +41,7 @@ class Desired(enum.StrEnum):
 
 
 def utc_text(at: datetime | None) -> str | None:
-    """A time as people read it in events and on the page."""
+    """A time as people read it in events, on the page and in sentences."""
     return None if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -14,7 +14,7 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Exit, ExitKind, Outcome, Stage, classify_loader
 from bhyved.core.lifecycle import Answer
 from bhyved.core.spec import VmSpec
-from bhyved.core.status import Phase
+from bhyved.core.status import Phase, utc_text
 from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.limiting import Limiting
 from bhyved.daemon.ports import Order
@@ -105,7 +105,7 @@ class Deeds:
             return
         run.taps, run.vnc, run.resumes, run.seed = prepared.taps, prepared.vnc, prepared.resumed is not None, prepared.seed
         if prepared.resumed is not None:
-            since = f"{prepared.resumed.at:%Y-%m-%d %H:%M:%S} UTC"
+            since = utc_text(prepared.resumed.at)
             of.chronicle.tell("resuming", f"it goes on from its state of {since}", by=run.by, path=prepared.resumed.path)
         else:
             of.suspended = None
