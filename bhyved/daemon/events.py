@@ -4,6 +4,7 @@ Everything that changes a guest or the daemon tells it here, in plain synchronou
 has seen and waits for a newer one; nothing is queued for anybody, so a slow reader costs nobody.
 """
 
+import functools
 from collections import Counter
 
 import trio
@@ -44,6 +45,8 @@ class Events:
         told = self._journal.append(event, vm=vm, phase=phase, reason=reason, by=by, data=data)
         self._last_seq = told.seq
         self.counts[event] += 1
+        if event == "ended":
+            self._newest_ends[vm] = data.get("run")
         changed, self._changed = self._changed, trio.Event()
         changed.set()
         return told
@@ -53,9 +56,14 @@ class Events:
         return self._journal.since(seq)
 
     def has_ended(self, vm: str, run: str) -> bool:
-        """Whether the end of a run was told lately, perhaps by an earlier daemon."""
+        """Whether the newest end of a guest's run that was told lately is of this run, perhaps by an earlier daemon."""
+        return self._newest_ends.get(vm) == run
+
+    @functools.cached_property
+    def _newest_ends(self) -> dict[str, object]:
+        """Guest → run. Looked up once, since all that an earlier daemon left may end in one moment; `tell` keeps it up."""
         lately = self._journal.since(max(0, self.last_seq - LATELY))
-        return any(event.event == "ended" and event.vm == vm and event.data.get("run") == run for event in lately)
+        return {event.vm: event.data.get("run") for event in lately if event.event == "ended"}
 
     async def wait_newer(self, seq: int) -> None:
         """Wait until there is an event after `seq`."""
