@@ -80,8 +80,10 @@ class Questions:
             ran = await self._commands.run(argv, limit_s=ASK_S, env={"BHYVED_VM": self._name}, run_as=self._run_as)
         except HostError as error:
             return str(error)
-        if ran.status == 0 or why_not:
-            return "" if ran.status == 0 else why_not
+        if ran.status == 0:
+            return ""
+        if why_not:
+            return why_not
         ended = f"it did not end within {ASK_S:g} s" if ran.status is None else f"it ended with status {ran.status}"
         return f"{ended}: {ran.text}" if ran.text else ended
 
