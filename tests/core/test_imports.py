@@ -49,6 +49,18 @@ def read_by_bhyve(argv: list[str], root: Path) -> dict[str, str]:
     return {key: value for key, value in tree.items() if key not in OURS}
 
 
+def same_machine(imported: Imported, run: str, root: Path, ours: tuple[str, ...]) -> None:
+    """bhyve reads what the other tool would have run, but for variables that are `ours`."""
+    spec = spec_of(imported)
+    file = root / "bhyve.conf"
+    file.write_text(bhyveconf.render(spec, provisional(spec), Target("15")))
+    mine = read_by_bhyve(["-k", str(file), "web"], root)
+    theirs = read_by_bhyve(shlex.split(run)[1:], root)
+    assert {key: value for key, value in mine.items() if key not in ours} == {
+        key: value for key, value in theirs.items() if key not in ours
+    }
+
+
 @pytest.mark.parametrize("line", SAME)
 def test_a_command_line_comes_out_as_the_same_machine(line: str, tmp_path: Path) -> None:
     """Every variable but those that bhyved decides itself; a card without an address keeps the one that bhyve made for it."""

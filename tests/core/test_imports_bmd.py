@@ -1,7 +1,6 @@
 """Guests of bmd: its language as bmd reads it, and the machine that bmd runs."""
 
 import fnmatch
-import shlex
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,12 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core import bhyveconf
-from bhyved.core.assigned import Target, provisional
 from bhyved.core.imports import ForeignError, Imported, bmd
 from bhyved.core.imports.bmdvalues import Source
 from bhyved.ctl.newguest import toml
-from tests.core.test_imports import WORDS, read_by_bhyve, spec_of
+from tests.core.test_imports import WORDS, same_machine, spec_of
 
 CONF = """\
 # the daemon's
@@ -95,15 +92,10 @@ def one(lines: str) -> Imported:
 def test_a_guest_of_bmd_is_the_same_machine(tmp_path: Path) -> None:
     """Templates, variables and sums worked out, bhyve reads what bmd would have given it."""
     assert bmd.is_config(CONF)
-    spec = spec_of(read(CONF, guest="web"))
+    imported = read(CONF, guest="web")
+    same_machine(imported, RUN, tmp_path, OURS)
 
-    file = tmp_path / "bhyve.conf"
-    file.write_text(bhyveconf.render(spec, provisional(spec), Target("15")))
-    ours = read_by_bhyve(["-k", str(file), "web"], tmp_path)
-    theirs = read_by_bhyve(shlex.split(RUN)[1:], tmp_path)
-    assert {key: value for key, value in ours.items() if key not in OURS} == {
-        key: value for key, value in theirs.items() if key not in OURS
-    }
+    spec = spec_of(imported)
     assert [card.bridge for card in spec.network] == ["bridge0", "bridge1"]
     assert spec.owner == ("alice", "@webops")
     assert float(spec.stop.timeout) == 90

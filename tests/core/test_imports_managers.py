@@ -1,6 +1,5 @@
 """Guests of CBSD and iohyve: put together as these do, and read as any command line."""
 
-import shlex
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -9,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core import bhyveconf
-from bhyved.core.assigned import Target, provisional
 from bhyved.core.imports import ForeignError, Imported, cbsd, iohyve, script
 from bhyved.core.imports.cbsd import Rows
 from bhyved.core.imports.variables import bhyves_mac
 from bhyved.ctl.newguest import toml
-from tests.core.test_imports import WORDS, read_by_bhyve, spec_of
+from tests.core.test_imports import WORDS, same_machine, spec_of
 
 CBSD = """\
 vm_boot='hdd'
@@ -87,17 +84,6 @@ OURS = ("pci.0.5.0.backend", "lpc.com2.path", "x86.vmexit_on_pause", "pci.0.7.0.
 
 def from_cbsd(text: str = CBSD, rows: Rows | None = ROWS, bridges: dict[str, str] | None = None) -> Imported:
     return cbsd.translate(text, rows=rows, bridges=bridges or {})
-
-
-def same_machine(imported: Imported, run: str, root: Path, ours: tuple[str, ...]) -> None:
-    spec = spec_of(imported)
-    file = root / "bhyve.conf"
-    file.write_text(bhyveconf.render(spec, provisional(spec), Target("15")))
-    mine = read_by_bhyve(["-k", str(file), "web"], root)
-    theirs = read_by_bhyve(shlex.split(run)[1:], root)
-    assert {key: value for key, value in mine.items() if key not in ours} == {
-        key: value for key, value in theirs.items() if key not in ours
-    }
 
 
 def test_a_guest_of_cbsd_is_the_same_machine(tmp_path: Path) -> None:

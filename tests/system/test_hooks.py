@@ -29,8 +29,11 @@ Told = dict[str, Any]
 @pytest.fixture
 def hook(tmp_path: Path) -> Path:
     """A hook that writes down what it was told: the first argument is the file, the second its exit status."""
-    script = tmp_path / "hook"
-    script.write_text(HOOK)
+    return written(tmp_path / "hook", HOOK)
+
+
+def written(script: Path, text: str) -> Path:
+    script.write_text(text)
     script.chmod(0o755)
     return script
 
@@ -165,9 +168,7 @@ def test_other_failed_hooks_change_nothing(tmp_path: Path, hook: Path) -> None:
 
 def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     """Within its time limit; meanwhile its guest lives on as if nothing were."""
-    script = tmp_path / "hook"
-    script.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{tmp_path}/pid\nwait\n")
-    script.chmod(0o755)
+    script = written(tmp_path / "hook", f"#!/bin/sh\nsleep 1000 &\necho $! >{tmp_path}/pid\nwait\n")
     with running({"web1": sim(more=hooks([str(script)], "post-start", timeout="1s"))}) as lab:
         lab.phase("up", "web1")
         lab.call("console.send", name="web1", text="reboot\r")
@@ -182,9 +183,7 @@ def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> No
 
 def test_a_hanging_pre_stop_hook_does_not_keep_a_guest_up(tmp_path: Path) -> None:
     """The first press waits for it, the second does not."""
-    script = tmp_path / "hook"
-    script.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
-    script.chmod(0o755)
+    script = written(tmp_path / "hook", f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
     more = hooks([str(script)], "pre-stop", timeout="300s") + '[stop]\npresses = ["0s", "1s"]\ntimeout = "100s"\n'
     with running({"web1": sim(more=more)}) as lab:
         lab.phase("up", "web1")
@@ -211,10 +210,7 @@ echo done >>"$1"
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A hook that says in a file when it begins and when it is done: its arguments are the file, and seconds between the two."""
-    script = tmp_path / "slow"
-    script.write_text(SLOW)
-    script.chmod(0o755)
-    return script
+    return written(tmp_path / "slow", SLOW)
 
 
 def begun(file: Path) -> None:
