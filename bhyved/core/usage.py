@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 _VCPU = re.compile(r"vcpu ?([0-9]+) stats:?")
-_COUNTER = re.compile(r"(\S.*?)\s*\t\s*([0-9]+)\s*")
+_COUNTER = re.compile(r"(\S.*?)\s*\t\s*([0-9]{1,20})\s*")  # 64 bits
 
 _EXITS = "total number of vm exits"  # vmm_stat.c, on amd64 and arm64
 

@@ -28,3 +28,9 @@ def test_counters_belong_to_their_vcpu() -> None:
 def test_other_text_is_no_counter() -> None:
     """Errors and headings are passed over."""
     assert parse_stats("errno = 6\nvcpu stats\n\tx\nfoo\tbar\n") == Vcpus()
+
+
+def test_a_number_that_no_counter_holds_is_none() -> None:
+    """They have 64 bits; what is longer is not even read."""
+    assert parse_stats("vcpu0 stats:\nvm exits\t18446744073709551615\n").counts == {("0", "vm exits"): 2**64 - 1}
+    assert parse_stats("vcpu0 stats:\nvm exits\t" + "9" * 5000).counts == {}
