@@ -12,7 +12,7 @@ Lines = Annotated[int, Meta(ge=0, le=100_000)]
 
 #: Output in one answer of `console.log`.
 PAGE_BYTES = 1 << 18
-#: `console.wait-for` holds a connection for at most a day.
+#: `console.wait-for` and `vm.wait` hold a connection for at most a day.
 WAIT_MAX_S = 86_400.0
 
 

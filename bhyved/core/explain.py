@@ -10,11 +10,11 @@ from datetime import datetime
 import msgspec
 
 from bhyved.core.ansi import plain
+from bhyved.core.drain import Drain
 from bhyved.core.reload import Change, Effect, worst
 from bhyved.core.spec import Ready, VmSpec
 from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, frozen_text, utc_text
 from bhyved.core.units import Duration
-from bhyved.core.wire import Drain
 
 #: Host commands take milliseconds; a preparation this long has met one that hangs.
 SLOW_PREPARE_S = 15.0

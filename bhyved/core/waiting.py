@@ -6,8 +6,8 @@ a phase go by: runs are told apart by their ids.
 
 import enum
 
+from bhyved.core.params import Until
 from bhyved.core.status import Desired, Phase, VmStatus
-from bhyved.core.wire import Until
 
 
 class Verdict(enum.Enum):

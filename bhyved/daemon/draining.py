@@ -9,10 +9,10 @@ from datetime import datetime
 import structlog
 import trio
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.lifecycle import Answer
 from bhyved.core.status import utc_text
-from bhyved.core.wire import Drain
 from bhyved.daemon.events import Events
 from bhyved.daemon.ports import DrainFile
 from bhyved.daemon.saving import AGAIN_S

@@ -6,11 +6,12 @@ The same figures as over HTTP, which may be switched off; `app` puts the two tog
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bhyved.core.answers import Link, MetricsText, Usages, Used
 from bhyved.core.errors import HostError
 from bhyved.core.jsonrpc import REFUSED, Fault
+from bhyved.core.params import ListParams, MetricsParams, NoParams
 from bhyved.core.status import VmStatus
 from bhyved.core.usage import Usage
-from bhyved.core.wire import Link, ListParams, MetricsParams, MetricsText, NoParams, Usages, Used
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.metrics import Metrics

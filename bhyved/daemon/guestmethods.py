@@ -13,35 +13,28 @@ import trio
 
 from bhyved.core import explain, waiting
 from bhyved.core import plan as plans
+from bhyved.core.answers import Answers, History, Listing, Planned, Shown, Told, Waited, Why
 from bhyved.core.bhyveconf import ConfError
 from bhyved.core.explain import Case
 from bhyved.core.jsonrpc import REFUSED, Fault, no_such_guest
 from bhyved.core.lifecycle import Answer, Poweroff, Release, Reset, Restart, SetHold, Start, Stop, Wish
+from bhyved.core.params import (
+    HistoryParams,
+    HoldParams,
+    ListParams,
+    OfGuest,
+    OfGuests,
+    PlanParams,
+    StartParams,
+    StopParams,
+    WaitParams,
+    WhyParams,
+)
 from bhyved.core.reload import Change
 from bhyved.core.rights import Right
 from bhyved.core.spec import dump
 from bhyved.core.status import Hold, VmStatus, row
 from bhyved.core.waiting import Verdict
-from bhyved.core.wire import (
-    Answers,
-    History,
-    HistoryParams,
-    HoldParams,
-    Listing,
-    ListParams,
-    OfGuest,
-    OfGuests,
-    Planned,
-    PlanParams,
-    Shown,
-    StartParams,
-    StopParams,
-    Told,
-    Waited,
-    WaitParams,
-    Why,
-    WhyParams,
-)
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.guests import KEEP_S, Guests
 

@@ -6,8 +6,10 @@ from typing import Protocol
 import msgspec
 import trio
 
+from bhyved.core.answers import Reloaded
 from bhyved.core.assigned import Target
 from bhyved.core.config import Loaded
+from bhyved.core.drain import Drain
 from bhyved.core.lifecycle import Answer, Wish
 from bhyved.core.plan import Plan
 from bhyved.core.reload import Change
@@ -15,7 +17,6 @@ from bhyved.core.rights import Peer
 from bhyved.core.room import Room
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import RunRecord
-from bhyved.core.wire import Drain, Reloaded
 from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.events import Events

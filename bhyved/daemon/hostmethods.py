@@ -6,13 +6,15 @@ import trio
 
 from bhyved.core import agenda, room
 from bhyved.core.agenda import Agenda
+from bhyved.core.answers import Checked, Drained, Info, Memory, Reloaded, You
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.jsonrpc import CONFIGURATION, REFUSED, Fault
+from bhyved.core.params import DrainParams, NoParams, ReloadParams
 from bhyved.core.rights import Right
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import ACTIVE, Desired
 from bhyved.core.turns import Pace
-from bhyved.core.wire import Checked, Drain, Drained, DrainParams, Info, Memory, NoParams, Reloaded, ReloadParams, You
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import KEEP_S, Guests, configured

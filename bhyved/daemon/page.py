@@ -13,10 +13,10 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from bhyved.core.ansi import plain
+from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
 from bhyved.core.status import Desired, Phase, RunRecord, VmStatus, frozen_text
 from bhyved.core.units import Size
-from bhyved.core.wire import Drain
 
 _STYLE = (files("bhyved.daemon") / "page.css").read_text("utf-8")
 _SCRIPT = (files("bhyved.daemon") / "page.js").read_text("utf-8")

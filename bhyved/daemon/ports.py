@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bhyved.core.config import Loaded
+from bhyved.core.drain import Drain
 from bhyved.core.exits import Outcome
 from bhyved.core.handover import Found as Found
 from bhyved.core.handover import Order as Order
@@ -21,7 +22,6 @@ from bhyved.core.limits import Limits
 from bhyved.core.room import HostMemory
 from bhyved.core.snapshots import Dataset, Seen
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
-from bhyved.core.wire import Drain
 
 
 class Machine(Protocol):

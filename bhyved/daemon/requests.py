@@ -1,16 +1,18 @@
 """From a request to its answer: params, rights, the handler, and the record of who changed what.
 
-Every method comes through `Requests.answer`, so that no handler can be reached without the right that `core.wire.METHODS` names.
+Every method comes through `Requests.answer`, so that no handler can be reached without the right that `core.methods.METHODS` names.
 """
 
 from typing import Any
 
 import structlog
 
+from bhyved.core.answers import Answers
 from bhyved.core.jsonrpc import REFUSED, Fault, Request, convert, unknown_method
+from bhyved.core.methods import METHODS, Method
+from bhyved.core.params import ReloadParams, SubscribeParams
 from bhyved.core.rights import Right
 from bhyved.core.status import Event
-from bhyved.core.wire import METHODS, Answers, Method, ReloadParams, SubscribeParams
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.attach import Refused
 from bhyved.daemon.consolemethods import ConsoleMethods

@@ -14,9 +14,9 @@ import msgspec
 import structlog
 import trio
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.status import RunRecord, VmStatus
-from bhyved.core.wire import Drain
 from bhyved.daemon import page
 from bhyved.daemon.board import Board
 from bhyved.daemon.gate import COOKIE, SESSION_S, Busy, Gate

@@ -6,22 +6,12 @@ from typing import TypeVar
 import trio
 
 from bhyved.core import snapshots as naming
+from bhyved.core.answers import Answers, Done, RolledBack, SnapshotAnswer, SnapshotList, Told
 from bhyved.core.errors import HostError
 from bhyved.core.jsonrpc import REFUSED, Fault
+from bhyved.core.params import OfGuest, RollbackParams, SnapshotDeleteParams, SnapshotParams
 from bhyved.core.rights import Right
 from bhyved.core.snapshots import Refused
-from bhyved.core.wire import (
-    Answers,
-    Done,
-    OfGuest,
-    RollbackParams,
-    RolledBack,
-    SnapshotAnswer,
-    SnapshotDeleteParams,
-    SnapshotList,
-    SnapshotParams,
-    Told,
-)
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.snapshots import Snapshots

@@ -13,12 +13,12 @@ from typing import Protocol
 import trio
 
 from bhyved.core import snapshots
+from bhyved.core.answers import SnapshotAnswer, SnapshotList
 from bhyved.core.errors import HostError
 from bhyved.core.lifecycle import Answer, Release, SetHold, Wish
 from bhyved.core.snapshots import IDLE, Consistency, Dataset, Refused, Seen
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Hold, Phase, VmStatus
-from bhyved.core.wire import SnapshotAnswer, SnapshotList
 from bhyved.daemon.board import Board
 from bhyved.daemon.census import on_zfs
 from bhyved.daemon.events import Events

@@ -6,9 +6,10 @@ by the numbers and told; behind a gap in the numbers nobody knows how many event
 
 from collections.abc import Callable
 
+from bhyved.core.answers import GAP_EVENT, Subscribed, event_row
 from bhyved.core.jsonrpc import notification
+from bhyved.core.params import SubscribeParams
 from bhyved.core.status import Event
-from bhyved.core.wire import GAP_EVENT, Subscribed, SubscribeParams, event_row
 from bhyved.daemon.events import Events
 from bhyved.daemon.outbox import Outbox
 

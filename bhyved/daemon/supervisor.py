@@ -13,8 +13,10 @@ import structlog
 import trio
 
 from bhyved.core import hostend, macs, order, slots
+from bhyved.core.answers import Reloaded
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.lifecycle import SHUTTING_DOWN, Answer, Poweroff, Restart, Shutdown, Start, Stop, Turn, Wish
 from bhyved.core.plan import Plan
@@ -25,7 +27,6 @@ from bhyved.core.room import Room, room_of, share_of
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Phase, RunRecord, VmRecord
 from bhyved.core.turns import Pace
-from bhyved.core.wire import Drain, Reloaded
 from bhyved.daemon.around import Around
 from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles

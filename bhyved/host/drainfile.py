@@ -9,8 +9,8 @@ import os
 import msgspec
 import trio
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
-from bhyved.core.wire import Drain
 from bhyved.host import durable
 
 VERSION = 1

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
+from bhyved.core.answers import GAP_EVENT
 from bhyved.core.status import Event, RunRecord
-from bhyved.core.wire import GAP_EVENT
 from bhyved.host import durable
 from bhyved.host.eventnumber import EventNumber
 from bhyved.host.mappedlines import HALF_BYTES, MappedLines

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bhyved.core.devices import Graphics, VirtioConsole
+from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
 from bhyved.core.explain import Case, explain, history_line, span, unready
 from bhyved.core.limits import Limits
@@ -13,7 +14,6 @@ from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import AGENT_PORT, Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
 from bhyved.core.values import Pattern, Text
-from bhyved.core.wire import Drain
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW = 1000.0

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bhyved.core import rights
+from bhyved.core.methods import METHODS
 from bhyved.core.rights import Grants, Peer, Right, Role
-from bhyved.core.wire import METHODS
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 

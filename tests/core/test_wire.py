@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bhyved.core import jsonrpc
+from bhyved.core.answers import event_row
 from bhyved.core.jsonrpc import LINE_BYTES, Fault, Lines, LineTooLong, Request
+from bhyved.core.methods import METHODS
+from bhyved.core.params import HoldParams, NoParams, OfGuests, PlanParams, StopParams, SubscribeParams, WaitParams
 from bhyved.core.status import Event, Phase
 from bhyved.core.units import Size
-from bhyved.core.wire import METHODS, HoldParams, NoParams, OfGuests, PlanParams, StopParams, SubscribeParams, WaitParams, event_row
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 

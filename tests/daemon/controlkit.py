@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import trio
 
+from bhyved.core.answers import Reloaded
 from bhyved.core.assigned import Target, provisional
 from bhyved.core.config import Loaded, Problem
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.lifecycle import ACCEPTED, ALREADY, NOT_RUNNING, Answer, Poweroff, SetHold, Start, Stop, Wish
 from bhyved.core.plan import Plan
@@ -23,7 +25,6 @@ from bhyved.core.room import Room
 from bhyved.core.spec import Control as ControlSpec
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Desired, Phase, RunRecord, VmStatus
-from bhyved.core.wire import Drain, Reloaded
 from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.control import Control

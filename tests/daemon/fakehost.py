@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import trio
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.limits import Limits
 from bhyved.core.room import HostMemory
 from bhyved.core.status import Event, RunRecord, Suspension, VmRecord
-from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Order, Prepared, Ran, Reconciled
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

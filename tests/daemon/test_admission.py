@@ -7,13 +7,13 @@ import pytest
 import trio
 import trio.testing
 
+from bhyved.core.drain import Drain
 from bhyved.core.exits import Stage
 from bhyved.core.lifecycle import Restart, SetHold, Start
 from bhyved.core.room import HostMemory
 from bhyved.core.spec import DaemonSpec, Order, VmSpec
 from bhyved.core.status import Hold, Phase
 from bhyved.core.units import Duration, Size
-from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
 from tests.daemon.guestkit import Lab, guest, lab

@@ -9,7 +9,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core.wire import METHODS
+from bhyved.core.methods import METHODS
 from tests.daemon.controlkit import NOON, Client, served
 from tests.daemon.controlkit import guest as a_guest
 from tests.fuzz import examples

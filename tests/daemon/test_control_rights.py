@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bhyved.core import rights
+from bhyved.core.methods import METHODS
 from bhyved.core.rights import Peer, Right, Role
 from bhyved.core.status import Phase
-from bhyved.core.wire import METHODS
 from tests.daemon.controlkit import ROOT, Client, guest, served, user
 
 OPERATOR = user("olga", 1002, "ops")

@@ -7,11 +7,11 @@ import trio
 import trio.testing
 
 from bhyved.core.config import Loaded
+from bhyved.core.drain import Drain
 from bhyved.core.lifecycle import SetHold
 from bhyved.core.spec import DaemonSpec, Order
 from bhyved.core.status import Hold, Phase
 from bhyved.core.units import Duration
-from bhyved.core.wire import Drain
 from bhyved.daemon.draining import Draining
 from tests.daemon.fakehost import NOON, FakeDrainFile, FakeVault, Life
 from tests.daemon.guestkit import Lab, guest, lab

@@ -9,6 +9,7 @@ import trio.testing
 
 from bhyved.core.boot import Boot
 from bhyved.core.config import Loaded
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.lifecycle import Poweroff, Restart
@@ -18,7 +19,6 @@ from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Phase, VmRecord
 from bhyved.core.units import Duration, Limit
 from bhyved.core.values import GuestName, Pattern, Text
-from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found, Ran
 from bhyved.daemon.saving import Saving
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life

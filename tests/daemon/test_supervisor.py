@@ -6,13 +6,13 @@ import trio
 import trio.testing
 
 from bhyved.core.config import Loaded, Problem
+from bhyved.core.drain import Drain
 from bhyved.core.exits import Stage
 from bhyved.core.lifecycle import Start
 from bhyved.core.spec import DaemonSpec, Hooks, Log, Order, Paths, Ready
 from bhyved.core.status import Phase
 from bhyved.core.units import Duration
 from bhyved.core.values import AbsPath
-from bhyved.core.wire import Drain
 from bhyved.daemon.ports import Found
 from tests.daemon.fakehost import NOON, FakeHost, Life
 from tests.daemon.guestkit import guest, lab

@@ -17,10 +17,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.status import Hold, Phase
 from bhyved.core.values import AbsPath
-from bhyved.core.wire import Drain
 from bhyved.daemon import gate, site, web
 from tests.daemon.webkit import NOW, RUNS, Reply, Server, crowd, password_file, status, up
 

@@ -11,6 +11,7 @@ import trio
 
 from bhyved.core.console import ConsoleStats
 from bhyved.core.daemonfacts import CommandFacts, DaemonFacts
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import ExitKind
 from bhyved.core.room import HostMemory, Room
@@ -18,7 +19,6 @@ from bhyved.core.snapshots import Stock
 from bhyved.core.spec import Metrics as MetricsSpec
 from bhyved.core.status import Desired, Histogram, LastExit, Phase, Restarts, RunRecord, VmStatus
 from bhyved.core.usage import Own, Process, Traffic, Usage, Vcpus
-from bhyved.core.wire import Drain
 from bhyved.daemon.board import Board
 from bhyved.daemon.loopwatch import LoopWatch
 from bhyved.daemon.metrics import Metrics

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
-from bhyved.core.wire import Drain
 from bhyved.host.drainfile import HostDrainFile
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

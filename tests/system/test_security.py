@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from bhyved.core.methods import METHODS
 from bhyved.core.rights import Right
-from bhyved.core.wire import METHODS
 from tests.system.labkit import BHYVED, QUICK, LabHost, running, sim
 from tests.system.rchost import until
 
