@@ -82,7 +82,8 @@ def _serve(config: str, *, stop_all: bool) -> int:
     if settled.loaded.daemon is None:
         return _refuse(settled)
     # Only a daemon needs what follows, and it takes most of its start.
-    from bhyved.app import Life, serve
+    from bhyved.app.daemon import Life
+    from bhyved.app.serve import serve
 
     try:
         return serve(Life(config=os.path.abspath(config), settled=settled, spec=settled.loaded.daemon, stop_all=stop_all))

@@ -4,7 +4,8 @@ import re
 import subprocess
 import sys
 
-from bhyved import app
+from bhyved.daemon import SOCKET, URL_FILE
+from bhyved.signals import LEFT, SHUTDOWN_FILE
 from bhyved.cli import daemon
 from tests.system.rchost import ROOT
 
@@ -46,14 +47,14 @@ def test_exit_statuses() -> None:
     written = set(map(int, re.findall(r"^\.It (\d+)$", items("EXIT STATUS"), re.MULTILINE)))
     respawn = (ROOT / "rc.d/respawn").read_text()
 
-    assert written == {daemon.OK, daemon.FAILED, daemon.USAGE, daemon.CONFIG, app.LEFT}
-    assert set(map(int, re.findall(r"^\t(\d+)\)$", respawn, re.MULTILINE))) == {daemon.OK, daemon.CONFIG, app.LEFT}
+    assert written == {daemon.OK, daemon.FAILED, daemon.USAGE, daemon.CONFIG, LEFT}
+    assert set(map(int, re.findall(r"^\t(\d+)\)$", respawn, re.MULTILINE))) == {daemon.OK, daemon.CONFIG, LEFT}
 
 
 def test_files() -> None:
     """The files that rc script, respawner and daemon share have one name."""
     names = set(re.findall(r"^\.It Pa /var/run/bhyved/([\w.]+)$", items("FILES"), re.MULTILINE))
 
-    assert names == {app.SOCKET, app.URL_FILE, app.SHUTDOWN_FILE, "bhyved.pid", "respawner.pid", "bhyved.stderr"}
-    assert app.SOCKET in SCRIPT
-    assert f"/{app.SHUTDOWN_FILE}" in SCRIPT
+    assert names == {SOCKET, URL_FILE, SHUTDOWN_FILE, "bhyved.pid", "respawner.pid", "bhyved.stderr"}
+    assert SOCKET in SCRIPT
+    assert f"/{SHUTDOWN_FILE}" in SCRIPT

@@ -1,17 +1,12 @@
-"""The daemon, put together: builds host, supervisor and servers, owns the nursery they live in, and hears the signals.
-
-`serve` is the whole life of a daemon. What must be right before anything else happens (directories, lock, host facts) is done before
-the loop and ends it with one sentence; from then on nothing but a signal ends the daemon, and only TERM and INT end its guests.
-"""
+"""The daemon, put together: builds host, supervisor and servers, and owns the nursery they live in."""
 
 import gc
 import os
 import random
-import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +15,8 @@ import structlog
 import trio
 
 import bhyved
-from bhyved.core import agenda, hostend
+from bhyved.app.signals import HEARD, OK, SHUTDOWN_FILE, Received, Signals
+from bhyved.core import agenda
 from bhyved.core.daemonfacts import DaemonFacts
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
@@ -50,12 +46,10 @@ from bhyved.host.commands import HostCommands
 from bhyved.host.configfiles import Good, Reader
 from bhyved.host.consoles import HostConsoles
 from bhyved.host.drainfile import HostDrainFile
-from bhyved.host.facts import HostFacts, read_facts
+from bhyved.host.facts import HostFacts
 from bhyved.host.freebsd import FreeBsdHost
-from bhyved.host.hostlock import HostLock, make_directories, state_directories
 from bhyved.host.journal import FileJournal
 from bhyved.host.listener import Users, open_listener
-from bhyved.host.spawn import seal_inherited
 from bhyved.host.toolbox import Tools
 from bhyved.host.usage import HostUsage
 from bhyved.host.vault import FileVault
@@ -63,16 +57,9 @@ from bhyved.host.zfs import HostDatasets
 
 _log = structlog.get_logger()
 
-OK, LEFT = 0, 99  # LEFT: SIGUSR1, guests run on, and the respawner starts the next daemon at once
-SHUTDOWN_FILE = "shutdown"  # written by the rc script, in RUN
 URL_FILE = "metrics.url"
 SOCKET = "control.sock"
 SAVE_S = 5.0  # for the last records, at the end
-LEAVE_S = 10.0  # for hooks, when guests run on: whoever restarts the daemon wants the next one soon
-INSIST_S = 1.0  # a second INT sooner than this is the same finger
-
-
-Signals = AsyncIterator[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,36 +72,7 @@ class Life:
     stop_all: bool = False
 
 
-def serve(life: Life) -> int:
-    """From start to end; the exit status. Raises HostError where it cannot even begin."""
-    log.set_up(life.spec.log, is_tty=sys.stderr.isatty())
-    seal_inherited()
-    os.umask(0o077)
-    os.chdir("/")
-    paths = life.spec.paths
-    make_directories(state_directories(paths.run, paths.db, paths.log))
-    lock = HostLock.take(paths.run)
-    try:
-        tools = Tools(bin=tuple(map(str, paths.bin)))
-        loop = LoopWatch()
-        return trio.run(partial(_Daemon(life, tools, read_facts(tools), loop).run), instruments=[loop])
-    except BaseExceptionGroup as group:
-        error = _first(group)
-        if isinstance(error, HostError):
-            raise error from None  # a sentence for the operator, not a traceback
-        raise
-    finally:
-        lock.release()
-
-
-def _first(error: BaseException) -> BaseException:
-    """What nurseries have wrapped."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-class _Daemon:
+class Daemon:
     """The composition root. Each part is made once, here."""
 
     def __init__(self, life: Life, tools: Tools, facts: HostFacts, loop: LoopWatch) -> None:
@@ -160,6 +118,7 @@ class _Daemon:
         )
         self._usage = HostUsage(tools)
         self._datasets = HostDatasets(tools, str(paths.dev), str(paths.run))
+        self._signals = Signals(self._guests, events, self._host, self._run)
         self._census = Census(self._datasets, partial(configured, self._guests), time.monotonic)
         self._budget_s: float | None = None
         self._http_problem = ""
@@ -171,7 +130,7 @@ class _Daemon:
 
     async def run(self) -> int:
         """Start everything in order, then do what the signals say."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
+        with trio.open_signal_receiver(*HEARD) as received:
             async with trio.open_nursery() as nursery:
                 await self._look_around()
                 await nursery.start(self._journal.run)
@@ -181,10 +140,10 @@ class _Daemon:
                 gc.freeze()
                 gc.enable()
                 if self._life.stop_all:
-                    await self._stop(None, signals)
+                    await self._signals.stop(None, received)
                     status = OK
                 else:
-                    status = await self._serve(nursery, signals)
+                    status = await self._serve(nursery, received)
                 with trio.move_on_after(SAVE_S):
                     await self._guests.saved()
                     await self._journal.flushed()
@@ -228,7 +187,7 @@ class _Daemon:
         _log.warning("warning", reason=sentence)
         self._around.events.tell("warning", reason=sentence)
 
-    async def _serve(self, nursery: trio.Nursery, signals: Signals) -> int:
+    async def _serve(self, nursery: trio.Nursery, received: Received) -> int:
         path = f"{self._run}/{SOCKET}"
         listener = controlsocket.listen(path)
         control: Control | None = None
@@ -246,78 +205,12 @@ class _Daemon:
             self._budget_s = await self._guests.shutdown_budget_s()
             self._around.events.tell("serving", reason=f"bhyved {bhyved.__version__} looks after {len(self._guests.names())} guests")
             _log.info("serving", socket=path, guests=len(self._guests.names()), version=bhyved.__version__, pid=os.getpid())
-            return await self._obey(signals)
+            return await self._signals.obey(received)
         finally:
             if control is not None:
                 with trio.CancelScope(shield=True):
                     await control.shut()
             controlsocket.withdraw(path, listener)
-
-    async def _obey(self, signals: Signals) -> int:
-        async for number in signals:
-            _log.info("signal", signal=signal.Signals(number).name)
-            match number:
-                case signal.SIGHUP:
-                    await self._reload()
-                case signal.SIGUSR1:
-                    self._around.events.tell("leaving", reason="bhyved ends; its guests run on")
-                    with trio.move_on_after(LEAVE_S):
-                        await self._guests.hooks_done()
-                    return LEFT
-                case _:
-                    self._serving = False
-                    await self._stop(number, signals)
-                    return OK
-        raise AssertionError("the receiver of signals has no end")
-
-    async def _reload(self) -> None:
-        done = await self._guests.reload(plan_only=False, prune=False, by="SIGHUP")
-        for sentence in done.problems:
-            _log.error("reload refused", problem=sentence)
-
-    async def _stop(self, number: int | None, signals: Signals) -> None:
-        """Stop every guest in order, and let their hooks end; a second INT skips the grace. Repeating TERM changes nothing."""
-        end, end_at = await self._host_end()
-        by = f"bhyved --stop-all{end}" if number is None else f"{signal.Signals(number).name}{end}"
-        stopping = self._guests.stop_all(by=by, end_at=end_at)
-        began = trio.current_time()
-        hooks = trio.CancelScope()
-        are_down = False
-
-        async def insist() -> None:
-            async for again in signals:
-                if again == signal.SIGINT and trio.current_time() - began >= INSIST_S:
-                    _log.warning("hooks are killed" if are_down else "grace skipped", signal="SIGINT")
-                    if are_down:
-                        hooks.cancel()
-                    else:
-                        stopping.force()
-                elif again == signal.SIGUSR1:
-                    _log.warning("SIGUSR1 ignored", reason="guests are being stopped")
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(insist)
-            await stopping.done()
-            are_down = True
-            if end_at is not None:
-                hooks.deadline = trio.current_time() + max(0.0, end_at - time.monotonic())
-            with hooks:
-                await self._guests.hooks_done()
-            nursery.cancel_scope.cancel()
-        self._around.events.tell("stopped", by=by)
-
-    async def _host_end(self) -> tuple[str, float | None]:
-        """What the rc script says of the end of the host: words, and the deadline."""
-        try:
-            text = durable.read_plain(f"{self._run}/{SHUTDOWN_FILE}", 4096).decode(errors="replace")
-        except OSError:
-            return "", None
-        end = hostend.parse(text)
-        if end.timeout_s is None:
-            return "", None
-        _, init_s = await self._host.shutdown_limits()
-        end_at = hostend.deadline(end, init_s, float(self._guests.daemon_spec.shutdown.margin), time.monotonic())
-        return f" ({end.reason or 'shutdown'} of the host)", end_at
 
     # --- http ----------------------------------------------------------------------------------------------------------------
 
@@ -365,7 +258,7 @@ class _Daemon:
             self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
 
     def _not_ready(self) -> str:
-        return "" if self._serving else "guests are being stopped" if self._guests.closing else "guests are being taken up"
+        return "guests are being stopped" if self._guests.closing else "" if self._serving else "guests are being taken up"
 
     def _last_lines(self, name: str, lines: int) -> list[tuple[str, str]]:
         return [(hub.port, hub.tail(lines)) for hub in self._around.consoles.hubs(name)]
