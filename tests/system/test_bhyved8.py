@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 
-from bhyved.daemon import SOCKET, URL_FILE
-from bhyved.signals import LEFT, SHUTDOWN_FILE
+from bhyved.app.daemon import SOCKET, URL_FILE
+from bhyved.app.signals import LEFT, SHUTDOWN_FILE
 from bhyved.cli import daemon
 from tests.system.rchost import ROOT
 
