@@ -50,12 +50,13 @@ async def run_child(
             pid = spawn(argv, fds, env, cwd=cwd, account=account)
         try:
             watch = open_watch(pid)
+            open_ends.callback(watch.close)
+            streams.watched_by(watch)
         except OSError:  # no descriptor left: what nobody can watch must not run
-            os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(pid, signal.SIGKILL)
             reap(pid)
             raise
-        open_ends.callback(watch.close)
-        streams.watched_by(watch)
         return await _see_through(tools, argv, pid, streams, limit_s)
 
 
@@ -123,7 +124,10 @@ class _Streams:
         for fd in self._kept:
             watch.watch_read(fd)
         if self._stdin is not None:
-            watch.watch_write(self._stdin)
+            try:
+                watch.watch_write(self._stdin)
+            except BrokenPipeError:  # FreeBSD's sys_pipe.c, pipe_kqfilter: it has closed its stdin, or ended, by now
+                self._close_stdin()
 
     async def pump(self) -> None:
         """Serve the streams until the child has ended."""

@@ -5,6 +5,7 @@ other descriptor, needs no task and no nursery for each of them. Linux learns of
 EVFILT_PROC (contract 8.1). The caller reaps the child.
 """
 
+import contextlib
 import os
 import select
 import sys
@@ -21,7 +22,9 @@ class Watch(Protocol):
 
     def fileno(self) -> int: ...
     def watch_read(self, fd: int) -> None: ...
-    def watch_write(self, fd: int) -> None: ...
+    def watch_write(self, fd: int) -> None:
+        """Raises BrokenPipeError where nobody reads any more; on Linux it is the write that tells."""
+
     def forget(self, fd: int) -> None:
         """Stop watching; to be called before `fd` is closed."""
 
@@ -72,7 +75,9 @@ class KqueueWatch:
         self._queue.control([self._make(fd, filter=kind, flags=EV_ADD)], 0)
 
     def forget(self, fd: int) -> None:
-        self._queue.control([self._make(fd, filter=self._filters.pop(fd), flags=EV_DELETE)], 0)
+        # A pipe whose reader has gone takes the filter for writing with it, behind a last event: kern_event.c, knlist_cleardel.
+        with contextlib.suppress(FileNotFoundError):
+            self._queue.control([self._make(fd, filter=self._filters.pop(fd), flags=EV_DELETE)], 0)
 
     def ready(self) -> tuple[set[int], bool]:
         events = self._queue.control(None, 8, 0)

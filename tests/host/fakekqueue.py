@@ -2,7 +2,8 @@
 
 What it insists on: a filter for a process that is gone is ESRCH; a zombie fires at once; NOTE_EXIT fires once, carries the wait
 status and takes its filter with it; deleting a filter that is not there is ENOENT; and, like trio's loop, it breaks when an event
-comes that nobody waits for.
+comes that nobody waits for. Of a pipe that nobody reads (sys_pipe.c, pipe_kqfilter; kern_event.c, knlist_cleardel): a filter for
+writing is EPIPE, and one that was there already fires once more and is gone.
 """
 
 import errno
@@ -107,9 +108,13 @@ class EpollAsKqueue:
                 self._pidfds[pidfd] = change.ident
                 self._epoll.register(pidfd, select.EPOLLIN)
             elif change.flags & EV_DELETE:
+                if change.ident not in self._filters:
+                    raise FileNotFoundError(errno.ENOENT, "No such file or directory")
                 self._epoll.unregister(change.ident)
                 assert self._filters.pop(change.ident) == change.filter
             else:
+                if change.filter == EVFILT_WRITE and _is_unread(change.ident):
+                    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
                 self._filters[change.ident] = change.filter
                 self._epoll.register(change.ident, {EVFILT_READ: select.EPOLLIN, EVFILT_WRITE: select.EPOLLOUT}[change.filter])
         if most == 0:
@@ -119,7 +124,11 @@ class EpollAsKqueue:
 
     def _event(self, fd: int) -> Kevent:
         if fd not in self._pidfds:
-            return Kevent(fd, self._filters[fd], 0)
+            event = Kevent(fd, self._filters[fd], 0)
+            if event.filter == EVFILT_WRITE and _is_unread(fd):
+                self._epoll.unregister(fd)
+                del self._filters[fd]
+            return event
         self._epoll.unregister(fd)  # one shot
         return Kevent(self._pidfds[fd], EVFILT_PROC, EV_ONESHOT, NOTE_EXIT)
 
@@ -127,3 +136,9 @@ class EpollAsKqueue:
         self._epoll.close()
         for pidfd in self._pidfds:
             os.close(pidfd)
+
+
+def _is_unread(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -176,6 +176,40 @@ async def test_a_tool_over_kqueue(tmp_path: Path) -> None:
 
 @on_linux
 @pytest.mark.usefixtures("over_kqueue")
+async def test_input_that_nobody_reads_over_kqueue(tmp_path: Path) -> None:
+    """A command that ends with its input on the way to it succeeds, though the kernel has forgotten that we waited to write."""
+    scripts = Scripts(tmp_path)
+    scripts.write("zfs", "exit 0")
+
+    with trio.fail_after(10):
+        result = await run_tool(scripts.tools, ["zfs"], input=b"x" * 300_000)
+
+    assert result.status == 0
+
+
+@on_linux
+async def test_a_tool_that_has_gone_before_its_input_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kqueue refuses to watch a pipe that nobody reads: such a command has succeeded, too, and leaves no zombie."""
+    scripts = Scripts(tmp_path)
+    scripts.write("zfs", "exit 0")
+    pids = []
+
+    def open_late(pid: int) -> KqueueWatch:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        pids.append(pid)
+        return KqueueWatch(EpollAsKqueue(), Kevent, pid)
+
+    monkeypatch.setattr(child, "open_watch", open_late)
+    with trio.fail_after(10):
+        result = await run_tool(scripts.tools, ["zfs"], input=b"x")
+
+    assert result.status == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+@on_linux
+@pytest.mark.usefixtures("over_kqueue")
 async def test_a_tool_that_hangs_over_kqueue(tmp_path: Path) -> None:
     """Over a kqueue, too, a command that hangs is killed and reaped."""
     scripts = Scripts(tmp_path)
