@@ -202,6 +202,14 @@ def vm_bhyve(text: str, **changed: Any) -> Imported:
     return vmbhyve.translate(text, **{**given, **changed})
 
 
+@pytest.mark.parametrize(
+    ("word", "loader"), [("yes", "uefi"), ("csm", "uefi-csm"), ("no", "bhyveload"), ("NO", "bhyveload"), ("", "bhyveload")]
+)
+def test_an_old_guest_of_vm_bhyve_says_its_loader_by_uefi(word: str, loader: str) -> None:
+    """Before vm-bhyve 1.2 there was no option `loader`."""
+    assert vm_bhyve(f'memory="1G"\nuefi="{word}"\n').table["boot"]["loader"] == loader
+
+
 def test_a_guest_of_vm_bhyve() -> None:
     """Every device is where vm-bhyve puts it: disks from slot 4, then cards, randomness, screen and tablet."""
     imported = vm_bhyve(VM_BHYVE)

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bhyved.core.imports.commandline import tree_of
-from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, topology, whole_number
+from bhyved.core.imports.imported import ForeignError, Imported, memory, starting_is_in, topology
 from bhyved.core.imports.variables import passed_on, pinned
+from bhyved.core.imports.vmbhyveoptions import Options, is_yes, parse
+from bhyved.core.imports.vmbhyveslots import FIRST, Slots
 from bhyved.core.units import Size
 
-_LINE = re.compile(r'([a-z][a-z0-9_]*)="?([^"#]*)"?\s*(#.*)?')  # at the beginning of a line, in lower case: anything else it skips
-_NO = ("", "no", "off", "false", "0")
-_FIRST_SLOT, _SLOTS, _FUNCTIONS = 4, 31, 8  # vm-bhyve leaves 31 to the LPC bridge
 _LOADERS = {"bhyveload": "bhyveload", "grub": "grub", "uefi": "uefi", "uefi-csm": "uefi-csm", "uefi-custom": "uefi"}
 _AMOUNT = re.compile(r"([0-9]{1,12})([KkMmGgTt]?)")
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -36,13 +35,13 @@ _LIMITS = {"limit_pcpu": "pcpu", "limit_rbps": "readbps", "limit_wbps": "writebp
 
 
 def is_config(text: str) -> bool:
-    keys = _options(text)
+    keys = parse(text)
     return "memory" in keys and ("loader" in keys or "disk0_name" in keys or "cpu" in keys or "uefi" in keys)
 
 
 def switches(text: str) -> dict[str, str]:
     """From `$vm_dir/.config/system.conf`: the bridge of each switch; a switch of vm-bhyve's own making is called vm-SWITCH."""
-    keys = _options(text)
+    keys = parse(text)
     found = {}
     for name in keys.get("switch_list", "").split():
         kind = keys.get(f"type_{name}", "standard")
@@ -53,7 +52,7 @@ def switches(text: str) -> dict[str, str]:
 
 def translate(text: str, *, name: str, directory: str, dataset: str, bridges: Mapping[str, str]) -> Imported:
     """`directory`: where the guest's files are. `dataset`: of its zvols, or ''. `bridges`: by switch. Raises ForeignError."""
-    work = _Translation(_options(text), name, directory, dataset, bridges)
+    work = _Translation(Options(parse(text)), name, directory, dataset, bridges)
     work.machine()
     work.boot()
     work.disks()
@@ -63,41 +62,32 @@ def translate(text: str, *, name: str, directory: str, dataset: str, bridges: Ma
     return Imported(name, work.table, work.notes)
 
 
-def _options(text: str) -> dict[str, str]:
-    found = {}
-    for line in text.splitlines():
-        if match := _LINE.fullmatch(line.rstrip()):
-            found[match[1]] = match[2].strip()
-    return found
-
-
 class _Translation:
-    def __init__(self, left: dict[str, str], name: str, directory: str, dataset: str, bridges: Mapping[str, str]) -> None:
-        self.left, self.name, self.directory, self.dataset, self.bridges = left, name, directory, dataset, bridges
+    def __init__(self, options: Options, name: str, directory: str, dataset: str, bridges: Mapping[str, str]) -> None:
+        self.options, self.name, self.directory, self.dataset, self.bridges = options, name, directory, dataset, bridges
         self.table: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.slot, self.function = self._number("start_slot", _FIRST_SLOT), 0
-        self.bus = 0
+        self.slots = Slots(options.number("start_slot", FIRST))
 
     def machine(self) -> None:
         table = self.table
-        count = self._number("cpu", 1)
-        given = {key: self._number(f"cpu_{key}", 0) for key in ("sockets", "cores", "threads")}
+        count = self.options.number("cpu", 1)
+        given = {key: self.options.number(f"cpu_{key}", 0) for key in ("sockets", "cores", "threads")}
         table["cpus"] = topology(count, given["sockets"] or None, given["cores"] or 1, given["threads"] or 1)
-        table["memory"] = memory(self._text("memory") or "256M")
-        if self._yes("wired_memory"):
+        table["memory"] = memory(self.options.text("memory") or "256M")
+        if self.options.yes("wired_memory"):
             table["wired"] = True
-        if not self._yes("utctime", "yes"):
+        if not self.options.yes("utctime", "yes"):
             table["clock"] = "localtime"
-        if uuid := self._text("uuid"):
+        if uuid := self.options.text("uuid"):
             table["uuid"] = uuid
-        self._yes("ignore_bad_msr")  # bhyved always does
-        match self._text("hostbridge"):
+        self.options.yes("ignore_bad_msr")  # bhyved always does
+        match self.options.text("hostbridge"):
             case "amd":
                 table["bhyve"] = {"hostbridge": "amd"}
             case "none":
                 self.notes.append("hostbridge=none: bhyved's guests always have a host bridge")
-        ports = self._text("comports").split()
+        ports = self.options.text("comports").split()
         if ports and ports != ["com1"]:
             table["serial"] = [{"port": port} for port in ports]
 
@@ -106,14 +96,14 @@ class _Translation:
         return str(self.table["boot"]["loader"]).startswith("uefi")
 
     def boot(self) -> None:
-        old = self.left.pop("uefi", "")  # before vm-bhyve 1.2 an option of its own
-        word = self._text("loader") or ("uefi-csm" if "csm" in old else "uefi" if old not in _NO else "bhyveload")
+        old = self.options.text("uefi")  # before vm-bhyve 1.2 an option of its own
+        word = self.options.text("loader") or ("uefi-csm" if "csm" in old else "uefi" if is_yes(old) else "bhyveload")
         if word not in _LOADERS:
             raise ForeignError(f"loader={word!r}: bhyved knows {', '.join(sorted(set(_LOADERS.values())))}")
         boot: dict[str, Any] = {"loader": _LOADERS[word]}
         if word == "uefi-custom":
             boot["firmware"] = f"{self.directory.rpartition('/')[0]}/.config/BHYVE_UEFI.fd"
-        has_vars = self._yes("uefi_vars")
+        has_vars = self.options.yes("uefi_vars")
         if boot["loader"].startswith("uefi"):
             if has_vars:
                 boot["vars"] = f"{self.directory}/uefi-vars.fd"
@@ -121,19 +111,19 @@ class _Translation:
                 self.notes.append("uefi_vars was off: bhyved keeps the guest's UEFI variables, in a file of its own")
         elif boot["loader"] == "grub":
             self._grub(boot)
-        elif loader := self._text("bhyveload_loader"):
+        elif loader := self.options.text("bhyveload_loader"):
             boot["bhyveload"] = {"loader": loader}
         self.table["boot"] = boot
 
     def _grub(self, boot: dict[str, Any]) -> None:
         grub: dict[str, Any] = {}
-        if partition := self._text("grub_run_partition"):
+        if partition := self.options.text("grub_run_partition"):
             grub["root"] = f"hd0,{partition}"
         for theirs, ours in (("grub_run_dir", "directory"), ("grub_run_file", "file")):
-            if value := self._text(theirs):
+            if value := self.options.text(theirs):
                 grub[ours] = value
         for theirs, ours in (("grub_run", "commands"), ("grub_install", "install-commands")):
-            commands = self._row(theirs)
+            commands = self.options.row(theirs)
             if commands and commands[-1] == "boot":
                 commands.pop()  # bhyved adds it
             if commands:
@@ -144,14 +134,13 @@ class _Translation:
     def disks(self) -> None:
         disks: list[dict[str, Any]] = []
         drives: list[dict[str, Any]] = []
-        limit = self._number("ahci_device_limit", 1)
+        limit = self.options.number("ahci_device_limit", 1)
         ahci: list[dict[str, Any]] = []
         number = 0
-        while f"disk{number}_name" in self.left and f"disk{number}_type" in self.left:
-            if self.function >= _FUNCTIONS:
-                self._next_slot()
-            model, disk = self._text(f"disk{number}_type"), self._disk(number)
-            self.left.pop(f"disk{number}_size", None)
+        while f"disk{number}_name" in self.options and f"disk{number}_type" in self.options:
+            self.slots.make_room()
+            model, disk = self.options.text(f"disk{number}_type"), self._disk(number)
+            self.options.text(f"disk{number}_size")
             (drives if model == "ahci-cd" else disks).append(disk)
             if model == "ahci-cd":
                 disk.pop("read-only", None)
@@ -161,11 +150,14 @@ class _Translation:
                 disk["controller"] = f"sata{len(ahci) // limit}"
                 ahci.append(disk)
             else:
-                disk["slot"] = self._place()
-                self._next_disk()
+                disk["slot"] = self.slots.place()
+                if self.is_uefi:  # else eight disks share a slot
+                    self.slots.next_slot()
+                else:
+                    self.slots.next_function()
             number += 1
         if number and not self.is_uefi:
-            self._next_slot()
+            self.slots.next_slot()
         if disks:
             self.table["disk"] = disks
         if drives:
@@ -174,7 +166,7 @@ class _Translation:
             self.notes.append("disks on a SATA controller that they share: the controller gets a slot of bhyved's choice")
 
     def _disk(self, number: int) -> dict[str, Any]:
-        name, kind = self._text(f"disk{number}_name"), self._text(f"disk{number}_dev") or "file"
+        name, kind = self.options.text(f"disk{number}_name"), self.options.text(f"disk{number}_dev") or "file"
         if kind in ("zvol", "sparse-zvol"):
             if not self.dataset:
                 raise ForeignError(
@@ -188,7 +180,7 @@ class _Translation:
         else:
             raise ForeignError(f"disk{number}_dev={kind!r}: name the device itself, with disk{number}_dev=custom")
         disk: dict[str, Any] = {"path": path}
-        for word in filter(None, self._text(f"disk{number}_opts").split(",")):
+        for word in filter(None, self.options.text(f"disk{number}_opts").split(",")):
             option, _, value = word.partition("=")
             if option in _DISK_OPTIONS:
                 disk[_DISK_OPTIONS[option]] = True
@@ -203,10 +195,10 @@ class _Translation:
     def cards(self) -> None:
         cards: list[dict[str, Any]] = []
         number = 0
-        while f"network{number}_type" in self.left:
-            model = self._text(f"network{number}_type")
+        while f"network{number}_type" in self.options:
+            model = self.options.text(f"network{number}_type")
             card: dict[str, Any] = {"model": model} if model != "virtio-net" else {}
-            switch, device = self._text(f"network{number}_switch"), self._text(f"network{number}_device")
+            switch, device = self.options.text(f"network{number}_switch"), self.options.text(f"network{number}_device")
             if device.startswith("tap"):
                 card["tap"] = device
             elif device:
@@ -218,52 +210,50 @@ class _Translation:
                 self.notes.append(
                     f"network{number}: whether switch {switch!r} is the bridge vm-{switch} is a guess; --bridge {switch}=BRIDGE says it"
                 )
-            if mac := self._text(f"network{number}_mac"):
+            if mac := self.options.text(f"network{number}_mac"):
                 card["mac"] = mac
-            if self._yes(f"network{number}_span"):
+            if self.options.yes(f"network{number}_span"):
                 self.notes.append(f"network{number}_span: a tap of bhyved's is an ordinary member of its bridge")
-            if name := self._text(f"network{number}_name"):
+            if name := self.options.text(f"network{number}_name"):
                 self.notes.append(f"network{number}_name={name!r}: a tap keeps its number, its description names the guest")
-            if self.function >= _FUNCTIONS:
-                self._next_slot()
-            cards.append(card | {"slot": self._place()})
-            self.function += 1
+            self.slots.make_room()
+            cards.append(card | {"slot": self.slots.place()})
+            self.slots.next_function()
             number += 1
         if cards:
             self.table["network"] = cards
-            self._next_slot()
+            self.slots.next_slot()
         if any(str(card.get("bridge", "")).startswith("vm-") for card in cards):
             self.notes.append("the bridges vm-… are made by vm-bhyve's rc script: when it goes, make them in rc.conf")
 
     def rest(self) -> None:
-        if self._yes("virt_random"):
-            self.table["random"] = {"slot": self._place()}
-            self._next_slot()
+        if self.options.yes("virt_random"):
+            self.table["random"] = {"slot": self.slots.place()}
+            self.slots.next_slot()
         else:
             self.table["random"] = {"enabled": False}
         self._passthru()
         self._screen()
-        self._options()
+        self._bhyve_options()
         self._limits()
-        if self._yes("sound"):
-            sides = {"play": self._text("sound_play"), "record": self._text("sound_rec")}
-            self.table["sound"] = {key: value for key, value in sides.items() if value} | {"slot": self._place()}
-            self._next_slot()
-        consoles = self._row("virt_console")
+        if self.options.yes("sound"):
+            sides = {"play": self.options.text("sound_play"), "record": self.options.text("sound_rec")}
+            self.table["sound"] = {key: value for key, value in sides.items() if value} | {"slot": self.slots.place()}
+            self.slots.next_slot()
+        consoles = self.options.row("virt_console")
         if consoles:
             names = [str(number) if word.lower() in ("yes", "on", "1") else word for number, word in enumerate(consoles)]
             self.table["virtio-console"] = [{"name": name} for name in names]
-        if self._text("on_restart") not in ("", "restart"):
+        if self.options.text("on_restart") not in ("", "restart"):
             self.table["restart"] = {"on-reboot": "stop"}
-        for key in list(self.left):
-            value = self.left.pop(key)
+        for key, value in self.options.left():
             if not value or key in _SILENT or key.startswith(("zfs_", "disk")):
                 continue
             self.notes.append(f"{key}={value!r} is left out: {_ELSEWHERE.get(key, 'it has no key of its own')}")
 
-    def _options(self) -> None:
+    def _bhyve_options(self) -> None:
         """What is put on bhyve's command line as it is."""
-        text = self._text("bhyve_options")
+        text = self.options.text("bhyve_options")
         try:
             tree, others = tree_of([*shlex.split(text), self.name])
         except (ForeignError, ValueError) as error:
@@ -280,7 +270,7 @@ class _Translation:
 
     def _limits(self) -> None:
         for theirs, ours in _LIMITS.items():
-            if text := self._text(theirs):
+            if text := self.options.text(theirs):
                 match = _AMOUNT.fullmatch(text)
                 if match is None:
                     raise ForeignError(f"{theirs}={text!r}: rctl(8) takes a number, and K, M, G or T")
@@ -292,19 +282,20 @@ class _Translation:
     def _passthru(self) -> None:
         found: list[dict[str, Any]] = []
         last, number = "", 0
-        while f"passthru{number}" in self.left:
-            word, options = self._text(f"passthru{number}"), self._text(f"passthru{number}_options")
+        while f"passthru{number}" in self.options:
+            word, options = self.options.text(f"passthru{number}"), self.options.text(f"passthru{number}_options")
             device, has_place, place = word.partition("=")
             if not device:
                 break
             if has_place:
-                item: dict[str, Any] = {"device": device, "slot": f"{self.bus}:{place}"}
+                item: dict[str, Any] = {"device": device, "slot": f"{self.slots.bus}:{place}"}
             else:
                 bus = device.partition("/")[0]
                 if last and last != bus:
-                    self._next_slot()
-                item = {"device": device, "slot": self._place()}
-                last, self.function = bus, self.function + 1
+                    self.slots.next_slot()
+                item = {"device": device, "slot": self.slots.place()}
+                self.slots.next_function()
+                last = bus
             if options:
                 self.notes.append(f"passthru{number}_options={options!r}: see passthru.rom and boot-index")
             found.append(item)
@@ -312,18 +303,18 @@ class _Translation:
         if found:
             self.table["passthru"] = found
             self.table["wired"] = True
-            self._next_slot()
+            self.slots.next_slot()
 
     def _screen(self) -> None:
-        wanted = self._yes("graphics")
-        words = {key: self._text(f"graphics_{key}") for key in ("listen", "port", "res", "vga", "wait")}
-        has_mouse = self._yes("xhci_mouse")
+        wanted = self.options.yes("graphics")
+        words = {key: self.options.text(f"graphics_{key}") for key in ("listen", "port", "res", "vga", "wait")}
+        has_mouse = self.options.yes("xhci_mouse")
         if not wanted or not self.is_uefi:
             return
-        screen: dict[str, Any] = {"slot": self._place()}
+        screen: dict[str, Any] = {"slot": self.slots.place()}
         if words["res"]:
             screen["resolution"] = words["res"]
-        self._next_slot()
+        self.slots.next_slot()
         address = words["listen"] or "127.0.0.1"
         screen["listen"] = f"{address}:{words['port']}" if words["port"] else address
         if words["vga"] not in ("", "io"):
@@ -331,44 +322,8 @@ class _Translation:
         if words["wait"] == "yes":
             screen["wait"] = True
         if has_mouse:
-            screen["tablet-slot"] = self._place()
-            self._next_slot()
+            screen["tablet-slot"] = self.slots.place()
+            self.slots.next_slot()
         else:
             screen["tablet"] = False
         self.table["graphics"] = screen
-
-    # --- reading -------------------------------------------------------------------------------------------------------------
-
-    def _text(self, key: str) -> str:
-        return self.left.pop(key, "")
-
-    def _yes(self, key: str, default: str = "no") -> bool:
-        return (self._text(key) or default).lower() not in _NO
-
-    def _number(self, key: str, default: int) -> int:
-        text = self._text(key)
-        return whole_number(text, f"{key}=") if text else default
-
-    def _row(self, prefix: str) -> list[str]:
-        """`prefix0`, `prefix1`, …"""
-        found: list[str] = []
-        while f"{prefix}{len(found)}" in self.left:
-            found.append(self._text(f"{prefix}{len(found)}"))
-        return [word for word in found if word]
-
-    # --- slots, as vm-bhyve counts them --------------------------------------------------------------------------------------
-
-    def _place(self) -> str:
-        return f"{self.bus}:{self.slot}:{self.function}"
-
-    def _next_disk(self) -> None:
-        """With UEFI a disk has a slot, else eight share one."""
-        if self.is_uefi:
-            self._next_slot()
-        else:
-            self.function += 1
-
-    def _next_slot(self) -> None:
-        self.slot, self.function = self.slot + 1, 0
-        if self.slot >= (_SLOTS if self.bus == 0 else 32):
-            self.bus, self.slot = self.bus + 1, 0
