@@ -13,6 +13,10 @@ from bhyved.core.exits import Exit, ExitKind
 from bhyved.core.spec import Restart
 from bhyved.core.status import Book
 from bhyved.core.units import Limit
+from bhyved.core.verdict import HoldFor as HoldFor
+from bhyved.core.verdict import StartAt as StartAt
+from bhyved.core.verdict import Stay as Stay
+from bhyved.core.verdict import Verdict as Verdict
 
 #: At most a quarter of the delay on top, so that guests which fell together do not rise together (Nomad's figure).
 JITTER = 0.25
@@ -20,27 +24,6 @@ JITTER = 0.25
 CRASHES = frozenset({ExitKind.TRIPLE_FAULT, ExitKind.ERROR, ExitKind.KILLED, ExitKind.DESTROYED, ExitKind.UNKNOWN, ExitKind.STOPPED_EARLY})
 
 
-class Stay(msgspec.Struct, frozen=True):
-    """Down, and nothing follows."""
-
-    reason: str
-
-
-class StartAt(msgspec.Struct, frozen=True):
-    """Start again when the clock says `at` (monotonic); `cause` is the counter that grows."""
-
-    at: float
-    reason: str
-    cause: str = ""  # reboot | crash | start_failure | "" (an operator's restart counts nowhere)
-
-
-class HoldFor(msgspec.Struct, frozen=True):
-    """Held until a person decides."""
-
-    reason: str
-
-
-Verdict = Stay | StartAt | HoldFor
 Rng = Callable[[], float]  # uniform in [0, 1)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from bhyved.core.exits import ExitKind
+from bhyved.core.verdict import Verdict
 
 
 class Phase(enum.StrEnum):
@@ -129,6 +130,8 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     book: Book = Book()
     book_boot: str = ""  # also of `held`
     held: str = ""  # why policy has held the guest: it stays so for the next daemon on the same boot
+    counted_run: str = ""  # the run whose end was counted last: it is counted once, whoever ends it again
+    verdict: Verdict | None = None  # what was decided to follow that end, or a start that failed since
     restarts: Restarts = Restarts()
     exits: dict[ExitKind, int] = {}
     forced_stops: int = 0

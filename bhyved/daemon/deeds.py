@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
-from bhyved.core import lifecycle
+from bhyved.core import lifecycle, tally
 from bhyved.core.errors import HostError, Stuck
 from bhyved.core.exits import Exit, ExitKind, Outcome, Stage, classify_loader
 from bhyved.core.lifecycle import Answer
@@ -167,6 +167,8 @@ class Deeds:
                 run.pid, run.started, run.started_at = None, None, None
                 end = classify_loader(_loader_name(run.spec), outcome)
                 was_loading = of.life.phase is Phase.LOADING
+                if end is not None:
+                    of.record = tally.failed(of.record, run.id)
                 self._submit(lifecycle.LoaderEnded(end))
                 if end is not None and was_loading:
                     of.chronicle.start_failed(run, end, of.life.decision, outcome.stderr)

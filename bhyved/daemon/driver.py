@@ -295,6 +295,8 @@ class VmDriver:
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
         run = standing.run = runs.adopted(found, standing.spec, now, now_at)
         self._life.by, self._life.install = found.by, found.install
+        if standing.has_counted(run) and found.stage is not Stage.PREPARING:
+            self._life.verdict = standing.record.verdict  # of a daemon that was killed before it had cleaned up
         if self.blocked and found.spec is not None:  # a guest without a file can reboot all the same
             standing.configure(found.spec)
         starts = [wish for wish in self._early or () if isinstance(wish, lifecycle.Start)]
@@ -374,9 +376,10 @@ class VmDriver:
         uptime_s = run.uptime_s(now, outcome.at)
         stop_s = None if run.stop_began is None else now - run.stop_began
         self._around.consoles.mark(self.name, "exit", end.text)
-        standing.record = tally.ended(standing.record, end, last, stop_s=stop_s, forced=life.forced)
-        if standing.spec.order.ready is None and was_set_up(end.kind, forced=life.forced or bool(life.reset_by)):
-            standing.set_up(run)
+        if not standing.has_counted(run):
+            standing.record = tally.ended(standing.record, run.id, end, last, stop_s=stop_s, forced=life.forced)
+            if standing.spec.order.ready is None and was_set_up(end.kind, forced=life.forced or bool(life.reset_by)):
+                standing.set_up(run)
         standing.run = None
         self.submit(lifecycle.Ended(end, uptime_s))
         standing.chronicle.run_ended(run, end, outcome, last, uptime_s, life.decision)

@@ -133,12 +133,24 @@ class Standing:
         """Have the guest's record kept on disk as it is now."""
         life, boot = self.life, self.around.host.boot
         held = life.reason if life.phase is Phase.HELD and not self.blocked else ""
-        if life.phase is Phase.CLEANING and isinstance(life.verdict, policy.HoldFor):
-            held = life.verdict.reason
+        verdict = life.verdict if life.phase is Phase.CLEANING else self.record.verdict
+        if life.phase is Phase.CLEANING and isinstance(verdict, policy.HoldFor):
+            held = verdict.reason
         self.record = msgspec.structs.replace(
-            self.record, desired=life.desired, desired_boot=boot, hold=life.hold, book=life.book, book_boot=boot, held=held
+            self.record,
+            desired=life.desired,
+            desired_boot=boot,
+            hold=life.hold,
+            book=life.book,
+            book_boot=boot,
+            held=held,
+            verdict=verdict,
         )
         self.saving.put(self.record)
+
+    def has_counted(self, run: Run) -> bool:
+        """Whether the end of this run has been counted: by an earlier daemon, or by a driver that has met a bug since."""
+        return self.record.counted_run == run.id != ""
 
     def set_up(self, run: Run) -> None:
         """The guest has applied its seed. While an installer runs it is the installer that has."""

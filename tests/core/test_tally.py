@@ -24,7 +24,7 @@ def test_a_start_is_measured() -> None:
 
 def test_an_end_nobody_asked_for() -> None:
     """It counts under its kind, and no stop was measured."""
-    record = tally.ended(VmRecord(exits={ExitKind.HALT: 2}), REBOOT, LAST, stop_s=None, forced=False)
+    record = tally.ended(VmRecord(exits={ExitKind.HALT: 2}), "r1", REBOOT, LAST, stop_s=None, forced=False)
 
     assert record.exits == {ExitKind.HALT: 2, ExitKind.REBOOT: 1}
     assert record.last_exit == LAST
@@ -34,7 +34,7 @@ def test_an_end_nobody_asked_for() -> None:
 
 def test_a_stop_is_measured_and_a_forced_one_counted() -> None:
     """How long it took from the wish to the end; a guest whose power was cut counts twice."""
-    record = tally.ended(VmRecord(forced_stops=3), REBOOT, LAST, stop_s=61.0, forced=True)
+    record = tally.ended(VmRecord(forced_stops=3), "r1", REBOOT, LAST, stop_s=61.0, forced=True)
 
     assert record.stop_s.total_s == 61.0
     assert record.forced_stops == 4
