@@ -50,7 +50,7 @@ def _within(name: str, spec: VmSpec) -> Iterator[Clash]:
     found = list(slots.problems(spec))
     for key, sentence in found:
         yield Clash(vms=(name,), key=key, sentence=sentence)
-    if not found:
+    if not found and spec.bhyve.options:  # all other variables are ours, and sound
         try:
             bhyveconf.tree(spec, provisional(spec), Target())
         except bhyveconf.ConfError as err:

@@ -3,6 +3,7 @@
 `dec_hook` and `enc_hook` are the only two hooks of the whole program: configuration, state files and the wire share them.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,6 +23,7 @@ class Size(int):
     """Bytes, written `2G`, `512M`, `64K`, `1T` (powers of 1024)."""
 
     @classmethod
+    @functools.lru_cache  # hundreds of guests have a few dozen between them, read again at each start of the daemon
     def parse(cls, text: str) -> "Size":
         match = _SIZE.fullmatch(text)
         if match is None:
@@ -46,6 +48,7 @@ class Duration(float):
     """Seconds, written `90s`, `5m`, `1h30m`, `2d`, `500ms`."""
 
     @classmethod
+    @functools.lru_cache
     def parse(cls, text: str) -> "Duration":
         if _DURATION.fullmatch(text) is None:
             raise ValueError('a duration is a number and ms, s, m, h, d or w, for example "90s" or "1h30m"')
@@ -90,6 +93,7 @@ class Limit:
         return hash((self.count, self.window))
 
     @classmethod
+    @functools.lru_cache
     def parse(cls, text: str) -> "Limit":
         match = _LIMIT.fullmatch(text)
         if match is None:

@@ -20,8 +20,7 @@ import trio
 
 from bhyved.core.console import ConsoleSpec, ConsoleStats, MarkKind
 from bhyved.core.errors import HostError
-from bhyved.daemon.hub import ConsoleHub, ConsolePorts, Tell
-from bhyved.daemon.logpump import LogPump
+from bhyved.daemon.hub import ConsoleHub, ConsolePorts, Shared, Tell
 from bhyved.daemon.rawsocket import serve_raw
 
 _log = structlog.get_logger()
@@ -43,15 +42,14 @@ class Consoles:
     """Every hub, by guest and port."""
 
     def __init__(self, ports: ConsolePorts, tell: Tell, clock: Callable[[], float]) -> None:
-        self._ports, self._tell, self._clock = ports, tell, clock
-        self._pump = LogPump()
+        self._shared = Shared(ports=ports, tell=tell, clock=clock)
         self._guests: dict[str, dict[str, _Entry]] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the consoles until cancelled. Guests may be added before and while it runs."""
         async with trio.open_nursery() as pumping:
-            pumping.start_soon(self._pump.run)
+            pumping.start_soon(self._shared.pump.run)
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
@@ -62,14 +60,16 @@ class Consoles:
                     await trio.sleep_forever()
             finally:
                 self._nursery = None
-                self._pump.stop()
+                self._shared.pump.stop()
 
     async def _keep(self, entry: _Entry) -> None:
         try:
             with entry.scope:
+                if not entry.hub.spec.socket:
+                    await entry.hub.run()
+                    return
                 async with trio.open_nursery() as nursery:
-                    if entry.hub.spec.socket:
-                        nursery.start_soon(serve_raw, entry.hub)
+                    nursery.start_soon(serve_raw, entry.hub)
                     await entry.hub.run()
         except Exception as error:
             # One console's bug is not the others', nor their guests'.
@@ -89,7 +89,7 @@ class Consoles:
             if old is not None and old.hub.spec == spec:
                 entries[spec.port] = old
                 continue
-            hub = ConsoleHub(name, spec, self._ports, self._pump, self._tell, self._clock, first=number == 0)
+            hub = ConsoleHub(name, spec, self._shared, first=number == 0)
             entries[spec.port] = _Entry(hub)
             if self._nursery is not None:
                 self._nursery.start_soon(self._replace, old, entries[spec.port])
@@ -119,9 +119,9 @@ class Consoles:
         if hub.port in self._guests.get(hub.name, {}):
             return  # the guest has come back meanwhile
         try:
-            await trio.to_thread.run_sync(self._ports.forget, hub.name, hub.spec)
+            await trio.to_thread.run_sync(self._shared.ports.forget, hub.name, hub.spec)
         except HostError as error:
-            self._tell(hub.name, "console-trouble", {"port": hub.port, "reason": str(error)})
+            self._shared.tell(hub.name, "console-trouble", {"port": hub.port, "reason": str(error)})
 
     async def ready(self, name: str) -> None:
         """Return when each line of the guest has been opened or has refused, within READY_S."""
@@ -169,4 +169,4 @@ class Consoles:
 
     async def flushed(self) -> None:
         """Return when the log files hold what has been read by now, as far as they can be written."""
-        await self._pump.flushed()
+        await self._shared.pump.flushed()

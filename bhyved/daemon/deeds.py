@@ -155,8 +155,8 @@ class Deeds:
         assert run is not None
 
         def started(pid: int) -> None:
-            run.note_started(pid, of.around.host.monotonic(), of.around.host.utc())
-            of.publish()
+            if run.note_started(pid, of.around.host.monotonic(), of.around.host.utc()):
+                of.publish()
             self._limiting.apply()
 
         outcome = await of.machine.watch(started)

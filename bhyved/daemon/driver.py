@@ -243,7 +243,6 @@ class VmDriver:
             early, self._early = self._early, None
             for wish in early or ():
                 self.submit(wish)
-            self._standing.publish()
             task_status.started()
             while True:
                 self._stirred = trio.Event()
@@ -312,7 +311,8 @@ class VmDriver:
         self._start(self._deeds.watch)
         if found.stage is Stage.RUNNING:
             self._start(self._ascent.watch) if not up else self._fitness.came_up()
-            self._start(self._freezing.thaw_left)
+            if self._freezing.may_be_left:
+                self._start(self._freezing.thaw_left)
 
     # --- steps ---------------------------------------------------------------------------------------------------------------
 

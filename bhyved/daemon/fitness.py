@@ -44,7 +44,7 @@ class Fitness:
             self._ready(run)
         else:
             self._start(self._wait_ready, run)
-        of.publish()
+            of.publish()
 
     def over(self) -> None:
         """The run has ended."""

@@ -50,10 +50,15 @@ class Freezing:
                 with trio.CancelScope(shield=True):  # bounded by the tries
                     await self._thaw(run, path)
 
+    @property
+    def may_be_left(self) -> bool:
+        """A daemon that was killed may have left the present run frozen."""
+        return self._of.run is not None and self._of.record.frozen_run == self._of.run.id
+
     async def thaw_left(self) -> None:
-        """What a daemon that was killed may have left frozen."""
+        """Thaw what was left so."""
         of, run = self._of, self._of.run
-        if run is None or of.record.frozen_run != run.id:
+        if run is None:
             return
         of.chronicle.tell("warning", "an earlier daemon may have left its file systems frozen: they are thawed")
         await self._thaw(run, of.agent_path(run))

@@ -7,6 +7,7 @@ viewer, the log or a stuck guest does not take is dropped at that end, counted, 
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import trio
@@ -18,6 +19,7 @@ from bhyved.core.pattern import Watch
 from bhyved.core.ring import Ring
 from bhyved.daemon.logpump import Book, Log, LogPump
 from bhyved.daemon.ports import Tty
+from bhyved.daemon.together import Together
 from bhyved.daemon.viewer import CHUNK_BYTES, Viewer
 
 #: Keystrokes that may wait for a guest that does not read: a large paste. The line itself holds 23 KB more (contract 4.4).
@@ -82,17 +84,26 @@ class ConsolePorts(Protocol):
 Tell = Callable[[str, str, Mapping[str, str | int]], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all hubs of a host have in common."""
+
+    ports: ConsolePorts
+    tell: Tell
+    clock: Callable[[], float]
+    pump: LogPump = field(default_factory=LogPump)
+    histories: Together[tuple[RingHandle, int | None, str]] = field(default_factory=Together)
+
+
 class ConsoleHub:
     """One port of one guest, for as long as it is configured."""
 
-    def __init__(
-        self, name: str, spec: ConsoleSpec, ports: ConsolePorts, pump: LogPump, tell: Tell, clock: Callable[[], float], *, first: bool
-    ) -> None:
+    def __init__(self, name: str, spec: ConsoleSpec, shared: Shared, *, first: bool) -> None:
         self.name = name
         self.spec = spec
         self.viewers: list[Viewer] = []
         self.writer: Viewer | None = None
-        self._ports, self._pump, self._tell, self._clock = ports, pump, tell, clock
+        self._shared, self._ports, self._tell, self._clock = shared, shared.ports, shared.tell, shared.clock
         self._first = first
         self._handle: RingHandle | None = None
         # Until history is open nothing reads the line, and so nothing is lost: this one only answers questions.
@@ -165,7 +176,7 @@ class ConsoleHub:
         """Wait until the log holds what has been read by now; whether there is a log that does."""
         if self._book is None:
             return False
-        await self._pump.flushed()
+        await self._shared.pump.flushed()
         return not self._book.problem
 
     def tail(self, lines: int, *, of_run: bool = False) -> str:
@@ -347,13 +358,13 @@ class ConsoleHub:
             except HostError as error:
                 return handle, None, str(error)
 
-        handle, logged, problem = await trio.to_thread.run_sync(open_both)
+        handle, logged, problem = await self._shared.histories.run(open_both)
         ring = handle.ring
         if not handle.found or ring.end < (logged or 0):
             ring.begin(logged or 0, os.urandom(4).hex())
         self._handle, self._ring = handle, ring
         if log is not None:
-            self._book = Book(log, self._pump, self._log_trouble)
+            self._book = Book(log, self._shared.pump, self._log_trouble)
             at = self._clock()
             for piece in ring.read(ring.oldest if logged is None else logged):
                 self._book.add(Output(piece.offset, piece.data, at))

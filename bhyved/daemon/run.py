@@ -44,11 +44,13 @@ class Run:
     stop_began: float | None = None
     console_since: int = 0  # offset of the first console where the run began
 
-    def note_started(self, pid: int, now: float, now_at: datetime) -> None:
-        """bhyve has its pid. A run that was found keeps the times of its ledger."""
+    def note_started(self, pid: int, now: float, now_at: datetime) -> bool:
+        """bhyve has its pid: whether that is news. A run that was found keeps the times of its ledger."""
+        is_news = self.pid != pid or self.started is None
         self.pid = pid
         if self.started is None:
             self.started, self.started_at = now, now_at
+        return is_news
 
     def uptime_s(self, now: float, ended_at: datetime | None) -> float:
         """How long bhyve ran. When it ended while no daemon watched, the exit file's time tells."""

@@ -223,7 +223,7 @@ async def test_a_killed_daemon_is_followed_byte_by_byte(tmp_path: Path, line: Gu
                 await client.until_output(b"before")
                 stream = daemon.hub.ring.stream
                 # As by kill -9: nothing more is written by this one.
-                daemon.consoles._pump.dirty = lambda *_, **__: None  # type: ignore[method-assign]
+                daemon.consoles._shared.pump.dirty = lambda *_, **__: None  # type: ignore[method-assign]
                 await line.say(b" unlogged")
                 await client.until_output(b"unlogged")
     await line.say(b" meanwhile")
