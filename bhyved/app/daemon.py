@@ -18,7 +18,7 @@ import bhyved
 from bhyved.app.signals import HEARD, OK, SHUTDOWN_FILE, Received, Signals
 from bhyved.core import agenda
 from bhyved.core.daemonfacts import DaemonFacts
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.lastgood import Settled
 from bhyved.core.spec import DaemonSpec
 from bhyved.core.spec import Metrics as MetricsSpec
@@ -181,7 +181,7 @@ class Daemon:
         try:
             (self._run / name).unlink(missing_ok=True)
         except OSError as error:
-            self._warn(f"{self._run}/{name} cannot be removed: {durable.why(error)}")
+            self._warn(f"{self._run}/{name} cannot be removed: {in_words(error)}")
 
     def _warn(self, sentence: str) -> None:
         _log.warning("warning", reason=sentence)
@@ -255,7 +255,7 @@ class Daemon:
         try:
             durable.write_new(str(self._run / URL_FILE), f"{url}\n".encode(), 0o644)
         except OSError as error:
-            self._warn(f"{self._run}/{URL_FILE} cannot be written: {durable.why(error)}")
+            self._warn(f"{self._run}/{URL_FILE} cannot be written: {in_words(error)}")
 
     def _not_ready(self) -> str:
         return "guests are being stopped" if self._guests.closing else "" if self._serving else "guests are being taken up"

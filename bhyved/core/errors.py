@@ -1,4 +1,4 @@
-"""The two ways in which a host says no.
+"""The two ways in which a host says no, and how the words of its system stand in a sentence.
 
 `bhyved.host` raises them, `bhyved.daemon` turns them into facts of the lifecycle; neither knows the other.
 """
@@ -14,3 +14,8 @@ class HostError(Exception):
 
 class Stuck(HostError):  # noqa: N818 - a state of the kernel, not a programming error
     """The kernel does not let a process or node go: never start again over it."""
+
+
+def in_words(error: OSError) -> str:
+    """For behind a colon: `no such file or directory`."""
+    return (error.strerror or str(error)).lower()

@@ -152,6 +152,7 @@ def _connect(path: str) -> socket:
 
 def unreachable(path: str, error: OSError) -> Failure:
     """Why nobody answers, and what helps."""
+    from bhyved.core.errors import in_words
     from bhyved.host.hostlock import holder
 
     if isinstance(error, PermissionError):
@@ -164,4 +165,4 @@ def unreachable(path: str, error: OSError) -> Failure:
         return Failure(UNREACHABLE, f"bhyved does not run: there is no {path}{start}")
     if isinstance(error, ConnectionRefusedError):
         return Failure(UNREACHABLE, f"bhyved does not run: nobody listens at {path}; what guests it had run on{start}")
-    return Failure(UNREACHABLE, f"cannot connect to {path}: {(error.strerror or str(error)).lower()}{start}")
+    return Failure(UNREACHABLE, f"cannot connect to {path}: {in_words(error)}{start}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from bhyved.core.errors import in_words
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK, USAGE, Failure
@@ -118,7 +119,6 @@ def _disk(text: str, name: str, paths: Paths) -> dict[str, Any]:
 def _made(disk: Disk, paths: Paths) -> str:
     """Make a disk; its path. Raises Failure."""
     from bhyved.core.errors import HostError
-    from bhyved.host import durable
 
     assert disk.path is not None
     assert disk.create is not None
@@ -130,7 +130,7 @@ def _made(disk: Disk, paths: Paths) -> str:
         else:
             _make_file(disk.path, disk.create.size, paths)
     except OSError as error:
-        raise Failure(FAILED, f"the disk {disk.path} cannot be made: {durable.why(error)}") from None
+        raise Failure(FAILED, f"the disk {disk.path} cannot be made: {in_words(error)}") from None
     except HostError as error:
         raise Failure(FAILED, f"the disk {disk.path} cannot be made: {error}") from None
     return disk.path
@@ -142,12 +142,11 @@ def _check_fits(image: Image, disk: Disk) -> None:
 
 
 def _written(image: Image, disk: str) -> None:
-    from bhyved.host import durable
 
     try:
         image.write_to(disk)
     except OSError as error:
-        raise Failure(FAILED, f"the image cannot be written to {disk}: {durable.why(error)}; made and kept: {disk}") from None
+        raise Failure(FAILED, f"the image cannot be written to {disk}: {in_words(error)}; made and kept: {disk}") from None
 
 
 def _make_file(path: str, size: int, paths: Paths) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, NoReturn
 
+from bhyved.core.errors import in_words
 from bhyved.ctl.connection import FAILED, Failure
 
 TYPE_CHECKING = False
@@ -65,13 +66,12 @@ def _is_database(path: str) -> bool:
 
 def read(path: str) -> str:
     """Raises Failure."""
-    from bhyved.host import durable
 
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             data = file.read(_LONGEST + 1)
     except OSError as error:
-        raise Failure(FAILED, f"{path} cannot be read: {durable.why(error)}") from None
+        raise Failure(FAILED, f"{path} cannot be read: {in_words(error)}") from None
     if len(data) > _LONGEST:
         raise Failure(FAILED, f"{path} is larger than any guest's configuration")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from bhyved.core.errors import in_words
 from bhyved.ctl.connection import FAILED, USAGE, Failure
 
 #: How images begin that no disk begins like, what they are, and what makes a plain one of them.
@@ -29,7 +30,7 @@ class Image:
             with open(self.path, "rb") as file:
                 found, beginning = os.fstat(file.fileno()), file.read(16)
         except OSError as error:
-            raise Failure(FAILED, f"create: the image {self.path}: {(error.strerror or str(error)).lower()}") from None
+            raise Failure(FAILED, f"create: the image {self.path}: {in_words(error)}") from None
         if not stat.S_ISREG(found.st_mode) or not beginning:
             raise Failure(FAILED, f"create: the image {self.path} is {'empty' if stat.S_ISREG(found.st_mode) else 'no file'}")
         for magic, kind, remedy in _OTHERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from bhyved.core.errors import in_words
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import main_file
 from bhyved.ctl.connection import CONFIG, FAILED, USAGE, Failure
@@ -80,7 +81,7 @@ class Place:
         try:
             durable.replace(self.file, text.encode(), 0o644)
         except OSError as error:
-            raise Failure(FAILED, f"{self.file} cannot be written: {durable.why(error)}{otherwise}") from None
+            raise Failure(FAILED, f"{self.file} cannot be written: {in_words(error)}{otherwise}") from None
 
 
 def toml(table: dict[str, Any]) -> str:

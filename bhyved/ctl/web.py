@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from bhyved.core.errors import in_words
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
 from bhyved.ctl.connection import FAILED, OK, Failure
@@ -39,4 +40,4 @@ def _write(path: str, text: str) -> None:
     try:
         write_textfile(path, [text])
     except OSError as error:
-        raise Failure(FAILED, f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        raise Failure(FAILED, f"{path} cannot be written: {in_words(error)}") from None

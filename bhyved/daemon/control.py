@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from bhyved.core import jsonrpc
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.jsonrpc import REFUSED, Fault
 from bhyved.core.rights import Peer
 from bhyved.daemon.access import Access
@@ -76,7 +76,7 @@ class Control:
                 if error.errno not in SHORTAGE:
                     raise
                 if not short:
-                    _log.warning("no client can be let in", why=(error.strerror or str(error)).lower())
+                    _log.warning("no client can be let in", why=in_words(error))
                 short = True
                 await trio.sleep(SHORTAGE_S)
                 continue

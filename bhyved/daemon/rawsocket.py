@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from bhyved.core.errors import in_words
 from bhyved.daemon.hub import ConsoleHub
 from bhyved.daemon.viewer import Outlet, RawWire, Viewer
 
@@ -23,7 +24,7 @@ async def serve_raw(hub: ConsoleHub) -> None:
     try:
         listener = _listen(Path(path))
     except OSError as error:
-        hub.trouble(f"console socket {path} could not be made: {(error.strerror or str(error)).lower()}")
+        hub.trouble(f"console socket {path} could not be made: {in_words(error)}")
         return
     try:
         with trio.socket.from_stdlib_socket(listener) as accepting:

@@ -12,11 +12,11 @@ import msgspec
 
 from bhyved.core.assigned import UEFI, UEFI_CSM, attached, firmware, vars_template
 from bhyved.core.devices import Disk
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.seed import Contents
 from bhyved.core.spec import VmSpec
 from bhyved.host import seedfiles
-from bhyved.host.durable import read_plain, replace, why
+from bhyved.host.durable import read_plain, replace
 from bhyved.host.ledger import DiskUse
 
 _LOCAL = "/usr/local/"
@@ -89,7 +89,7 @@ def _readable(what: str, path: str) -> os.stat_result:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise HostError(f"{what}: {why(error)}") from None
+        raise HostError(f"{what}: {in_words(error)}") from None
     if not os.access(path, os.R_OK):
         raise HostError(f"{what} cannot be read: permission denied")
     return found
@@ -145,7 +145,7 @@ def _bootvars(spec: VmSpec, rom: str, path: str) -> tuple[str, tuple[str, ...]]:
                 raise HostError(f"variables template {template} does not exist", fatal=True) from None
             return "", (f"{template} does not exist: the guest forgets its boot order when it is powered off",)
         except OSError as error:
-            raise HostError(f"variables {path}: {why(error)}") from None
+            raise HostError(f"variables {path}: {in_words(error)}") from None
     return path, ()
 
 
@@ -158,7 +158,7 @@ def _password(path: str) -> str:
             raise HostError(f"password file {path} belongs to uid {found.st_uid}; it must belong to root", fatal=True)
         text = read_plain(path, 4096).decode()
     except OSError as error:
-        raise HostError(f"password file {path}: {why(error)}", fatal=True) from None
+        raise HostError(f"password file {path}: {in_words(error)}", fatal=True) from None
     except UnicodeDecodeError:
         raise HostError(f"password file {path} is no text", fatal=True) from None
     password = text.partition("\n")[0].rstrip("\r")[:_PASSWORD_CHARS]

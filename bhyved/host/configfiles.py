@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bhyved.core.config import Loaded, Problem, Source
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.lastgood import Files, Settled, settle, take
 from bhyved.core.spec import Paths
 from bhyved.host import durable, seedfiles
@@ -96,7 +96,7 @@ class Good:
             if not is_ours:
                 self._write({_OWNER: self._main})
         except OSError as error:
-            raise HostError(f"the last good copies of the configuration could not be kept: {durable.why(error)}") from None
+            raise HostError(f"the last good copies of the configuration could not be kept: {in_words(error)}") from None
 
     def _drop(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

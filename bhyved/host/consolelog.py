@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from bhyved.core import logindex
 from bhyved.core.console import LogPolicy, Mark, Output
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.logindex import Entry, Head
 from bhyved.host.ringfile import file_word
 
@@ -212,7 +212,7 @@ class ConsoleLog:
         self._ino = self._size = self._index_size = 0
 
     def _refused(self, error: OSError) -> HostError:
-        return HostError(f"console log {self.path} cannot be written: {(error.strerror or str(error)).lower()}")
+        return HostError(f"console log {self.path} cannot be written: {in_words(error)}")
 
 
 def _last_entry(files: _Files, size: int) -> Entry | None:

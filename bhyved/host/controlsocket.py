@@ -11,7 +11,7 @@ import socket
 import stat
 from pathlib import Path
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 
 #: FreeBSD refuses a connection when the queue is full. The kernel cuts this to kern.ipc.soacceptqueue.
 BACKLOG = 1024
@@ -35,7 +35,7 @@ def listen(path: str) -> socket.socket:
         listener.close()
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-        raise HostError(f"the control socket {path} cannot be made: {_words(error)}") from None
+        raise HostError(f"the control socket {path} cannot be made: {in_words(error)}") from None
     return listener
 
 
@@ -57,7 +57,7 @@ def _refuse_live(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise HostError(f"the control socket {path} cannot be made: {_words(error)}") from None
+        raise HostError(f"the control socket {path} cannot be made: {in_words(error)}") from None
     if not stat.S_ISSOCK(mode):
         raise HostError(f"the control socket {path} cannot be made: a file that is no socket is there; remove it")
     if _is_live(path):
@@ -73,7 +73,3 @@ def _is_live(path: str) -> bool:
             # A full queue is a live one too; anything else, such as "refused", means that nobody listens.
             return error.errno in (errno.EAGAIN, errno.EINPROGRESS)
     return True
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

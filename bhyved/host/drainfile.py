@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from bhyved.core.drain import Drain
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.host import durable
 
 VERSION = 1
@@ -50,7 +50,7 @@ class HostDrainFile:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            why = durable.why(error) if isinstance(error, OSError) else f"is no drain: {error}"
+            why = in_words(error) if isinstance(error, OSError) else f"is no drain: {error}"
             self.problem = f"{self._path} {why}: the host is taken as not drained"
             return None
         return kept.drain if kept.boot == self._boot else None
@@ -63,7 +63,7 @@ class HostDrainFile:
             with trio.CancelScope(shield=True):  # two writers must not meet in one file
                 await trio.to_thread.run_sync(self._write, drain)
         except OSError as error:
-            raise HostError(f"{self._path} could not be written: {durable.why(error)}") from None
+            raise HostError(f"{self._path} could not be written: {in_words(error)}") from None
 
     def _write(self, drain: Drain | None) -> None:
         if drain is not None:

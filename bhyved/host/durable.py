@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 
 _TEMPORARY = ".new-"
 READ_LIMIT_BYTES = 4 << 20  # no state or configuration file of ours comes near
@@ -76,7 +76,7 @@ def remove(path: str) -> None:
     except OSError as error:
         if error.errno == errno.EROFS and not os.path.lexists(path):
             return  # which a file system that is read-only says before it looks
-        raise HostError(f"{path} cannot be removed: {why(error)}") from None
+        raise HostError(f"{path} cannot be removed: {in_words(error)}") from None
 
 
 def sync_file(path: str) -> None:
@@ -115,8 +115,3 @@ def read_plain(path: str, limit: int = READ_LIMIT_BYTES) -> bytes:
 def is_leftover(name: str) -> bool:
     """Whether a directory entry is the temporary file of a writer that was killed."""
     return name.startswith(_TEMPORARY)
-
-
-def why(error: OSError) -> str:
-    """An OSError in the words of a sentence."""
-    return (error.strerror or str(error)).lower()

@@ -8,7 +8,8 @@ unless the daemon had ended in order, numbers go on behind a gap.
 import mmap
 import struct
 
-from bhyved.host import durable, mapped
+from bhyved.core.errors import in_words
+from bhyved.host import mapped
 
 GAP = 10_000  # more events than a page may be late (the syncer's half minute)
 _STATE = struct.Struct("<8sQ?40s")  # magic, number, ended in order, boot
@@ -32,7 +33,7 @@ class EventNumber:
             self._mapping, stepped_aside = mapped.open_mapping(path, _STATE.size)
             had = self._mapping[:]
         except OSError as error:
-            self.problem = f"{path} {durable.why(error)}: numbers of events go on behind a gap after the next start"
+            self.problem = f"{path} {in_words(error)}: numbers of events go on behind a gap after the next start"
         self.last = written
         if had.startswith(_MAGIC):
             self._go_on(had, written)

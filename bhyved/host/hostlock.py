@@ -10,8 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 
-from bhyved.core.errors import HostError
-from bhyved.host.durable import why
+from bhyved.core.errors import HostError, in_words
 
 PID_FILE = "bhyved.pid"
 
@@ -50,7 +49,7 @@ def make_directory(path: str, mode: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise HostError(f"{path}: {why(error)}", fatal=True) from None
+        raise HostError(f"{path}: {in_words(error)}", fatal=True) from None
 
 
 def _own(path: str, fd: int, mode: int) -> None:
@@ -78,7 +77,7 @@ class HostLock:
                 if cls._lock(path, fd):
                     break
         except OSError as error:
-            raise HostError(f"{path}: {why(error)}", fatal=True) from None
+            raise HostError(f"{path}: {in_words(error)}", fatal=True) from None
         return cls(path, fd)
 
     @staticmethod

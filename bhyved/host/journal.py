@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from bhyved.core.answers import GAP_EVENT
+from bhyved.core.errors import in_words
 from bhyved.core.status import Event, RunRecord
 from bhyved.host import durable
 from bhyved.host.eventnumber import EventNumber
@@ -185,16 +186,16 @@ class FileJournal:
             if events:
                 self._write_events(events)
         except OSError as error:
-            problems[""] = f"events are not written to {self._events_path}: {durable.why(error)}"
+            problems[""] = f"events are not written to {self._events_path}: {in_words(error)}"
         for name, records in runs.items():
             try:
                 self._write_runs(name, records)
             except OSError as error:
-                problems[name] = f"the history of {name} is not written to {self._path(name)}: {durable.why(error)}"
+                problems[name] = f"the history of {name} is not written to {self._path(name)}: {in_words(error)}"
         try:
             self._sync_histories()
         except OSError as error:
-            problems.setdefault("", f"histories in {self._history} are not synced: {durable.why(error)}")
+            problems.setdefault("", f"histories in {self._history} are not synced: {in_words(error)}")
         return problems
 
     def _write_events(self, events: bytes) -> None:

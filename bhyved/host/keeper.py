@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from bhyved.core.errors import HostError
-from bhyved.host.durable import remove, why, write_whole
+from bhyved.core.errors import HostError, in_words
+from bhyved.host.durable import remove, write_whole
 from bhyved.host.spawn import spawn
 
 #: Words: `ignore` or `default` (what the child does with SIGTERM), the file for the pid, the file for the status, the command.
@@ -81,7 +81,7 @@ class Trace:
                 finally:
                     os.close(fd)
             except OSError as error:
-                raise HostError(f"{path}: {why(error)}") from None
+                raise HostError(f"{path}: {in_words(error)}") from None
 
     def begin(self) -> Begin | None:
         """When it was started; None where that cannot be read."""
@@ -167,4 +167,4 @@ def spawn_keeper(
         try:
             return spawn(words, fds, env, default_signals=False)
         except OSError as error:
-            raise HostError(f"{argv[0]} could not be started: {why(error)}") from None
+            raise HostError(f"{argv[0]} could not be started: {in_words(error)}") from None

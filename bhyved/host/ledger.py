@@ -14,11 +14,11 @@ from datetime import datetime
 import msgspec
 import tomli_w
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.spec import VmSpec
 from bhyved.core.units import dec_hook, enc_hook
 from bhyved.host.claims import Claims
-from bhyved.host.durable import read_plain, remove, why, write_whole
+from bhyved.host.durable import read_plain, remove, write_whole
 
 VERSION = 1
 FILE = "run.toml"
@@ -112,7 +112,7 @@ class Ledgers:
         except HostError as error:
             self._problems[name] = error
         except OSError as error:
-            self._problems[name] = HostError(f"{path}: {why(error)}")
+            self._problems[name] = HostError(f"{path}: {in_words(error)}")
         except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, not what a ledger says
             self._problems[name] = HostError(f"{path} cannot be read: {error}")
         else:
@@ -167,7 +167,7 @@ class Ledgers:
                     os.unlink(path)
             os.rename(f"{path}.new", path)
         except OSError as error:
-            raise HostError(f"{path}: {why(error)}") from None
+            raise HostError(f"{path}: {in_words(error)}") from None
         self._know(name, ledger)
         self._problems.pop(name, None)
 

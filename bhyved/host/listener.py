@@ -7,11 +7,11 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.sha512crypt import is_hash
 from bhyved.core.spec import Metrics
 from bhyved.core.values import split_endpoint
-from bhyved.host.durable import read_plain, why
+from bhyved.host.durable import read_plain
 
 BACKLOG = 64
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a client on this host finds what listens everywhere
@@ -54,7 +54,7 @@ def _tcp(address: str, port: int, listen: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise HostError(f"metrics.listen: cannot listen on {listen}: {why(error)}") from None
+        raise HostError(f"metrics.listen: cannot listen on {listen}: {in_words(error)}") from None
     return sock
 
 
@@ -68,7 +68,7 @@ def _unix(path: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise HostError(f"metrics.listen: cannot listen on {path}: {why(error)}") from None
+        raise HostError(f"metrics.listen: cannot listen on {path}: {in_words(error)}") from None
     return sock
 
 
@@ -92,7 +92,7 @@ def _tls(cert: str, key: str) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise HostError(f"metrics.tls-cert: {cert} and {key} are no certificate and its key: {error.reason or error}") from None
     except OSError as error:
-        raise HostError(f"metrics.tls-cert: cannot read {cert} or {key}: {why(error)}") from None
+        raise HostError(f"metrics.tls-cert: cannot read {cert} or {key}: {in_words(error)}") from None
     except ValueError as error:
         raise HostError(f"metrics.tls-key: {key}: {error}") from None
     return context
@@ -120,7 +120,7 @@ class Users:
                 self._hashes = self._parse(found)
                 self._stamp = stamp
         except OSError as error:
-            raise HostError(f"metrics.basic-auth-file: {self._path}: {why(error)}") from None
+            raise HostError(f"metrics.basic-auth-file: {self._path}: {in_words(error)}") from None
         return self._hashes
 
     def _parse(self, found: os.stat_result) -> dict[str, str]:

@@ -14,8 +14,7 @@ from collections.abc import Callable
 
 import trio
 
-from bhyved.core.errors import HostError
-from bhyved.host.durable import why
+from bhyved.core.errors import HostError, in_words
 
 _CHUNK = 4096
 #: These say nothing of the FIFO, which may well be there and held.
@@ -37,7 +36,7 @@ class Liveness:
             # O_RDWR: the writing end alone cannot be opened without a reader (contract 8.8).
             fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise HostError(f"{self.path}: {why(error)}") from None
+            raise HostError(f"{self.path}: {in_words(error)}") from None
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise HostError(f"{self.path} is no FIFO; remove it", fatal=True)
@@ -65,7 +64,7 @@ class Liveness:
 
     def _must_be_absent(self, error: OSError) -> None:
         if error.errno in _SCARCE:
-            raise HostError(f"it cannot be told whether the guest runs: {self.path}: {why(error)}")
+            raise HostError(f"it cannot be told whether the guest runs: {self.path}: {in_words(error)}")
 
     def _freed(self) -> None:
         self._is_free = True

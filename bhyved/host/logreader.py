@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bhyved.core import logindex
 from bhyved.core.console import Mark, Output, Page
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.logindex import Entry
 from bhyved.host.consolelog import first_line, index_path, unstamped_at
 
@@ -120,7 +120,7 @@ class LogReader:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise HostError(f"console log {self._path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+            raise HostError(f"console log {self._path} cannot be read: {in_words(error)}") from None
         base = self._path.name
         numbers = sorted((int(name[len(base) + 1 :]) for name in names if _is_old(name, base)), reverse=True)
         paths = [(Path(f"{self._path}.{n}"), Path(f"{index_path(self._path)}.{n}")) for n in numbers]
@@ -136,7 +136,7 @@ class LogReader:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise HostError(f"console log {log} cannot be read: {(error.strerror or str(error)).lower()}") from None
+            raise HostError(f"console log {log} cannot be read: {in_words(error)}") from None
         if head is None or head.ino != stat.st_ino:
             return None
         entries = [entry for line in lines if (entry := logindex.decode_entry(line)) is not None and entry.p + entry.n <= stat.st_size]

@@ -7,7 +7,8 @@ no system call. Only a daemon of the same boot believes what it finds: the pages
 import mmap
 import struct
 
-from bhyved.host import durable, mapped
+from bhyved.core.errors import in_words
+from bhyved.host import mapped
 
 HALF_BYTES = 4 << 20  # five hundred guests that die at once, each with the last lines of its console
 _MAGIC = b"bhyvedL1"
@@ -31,7 +32,7 @@ class MappedLines:
         try:
             self._mapping, _ = mapped.open_mapping(path, _SIZE)
         except OSError as error:
-            self.problem = f"{path} {durable.why(error)}: a killed daemon takes its last second of events with it"
+            self.problem = f"{path} {in_words(error)}: a killed daemon takes its last second of events with it"
         self._current = 0
         self._used = [0, 0]
         if self._mapping is not None and self._mapping[: _BOOT.size] == self._boot:

@@ -6,7 +6,7 @@ What stands in them is done as root, or tells a guest whom to let in (design: SE
 import os
 import stat
 
-from bhyved.host import durable
+from bhyved.core.errors import in_words
 
 LIMIT_BYTES = 1 << 20  # a guest's file has a few kilobytes
 
@@ -56,4 +56,4 @@ def why_unread(error: OSError | ValueError) -> str:
     """What came of an attempt, as the end of a sentence that begins with the path."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
-    return f"cannot be read: {durable.why(error)}" if isinstance(error, OSError) else str(error)
+    return f"cannot be read: {in_words(error)}" if isinstance(error, OSError) else str(error)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.rights import Peer
 
 # Linux, unix(7): struct ucred { pid_t pid; uid_t uid; gid_t gid; }
@@ -44,7 +44,7 @@ def peer_of(sock: Socket) -> Peer:
             return parse_ucred(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _UCRED.size))
         return parse_xucred(sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _ROOM_BYTES))
     except OSError as error:
-        raise HostError(f"the kernel does not say who connected: {(error.strerror or str(error)).lower()}") from None
+        raise HostError(f"the kernel does not say who connected: {in_words(error)}") from None
 
 
 def parse_ucred(data: bytes) -> Peer:

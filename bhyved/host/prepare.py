@@ -17,14 +17,14 @@ import trio
 
 from bhyved.core import bhyveconf, macs, seed, slots
 from bhyved.core.assigned import Assigned, nmdm_path
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.handover import Order, Prepared
 from bhyved.core.loader import LoaderCall, loader_call
 from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
 from bhyved.host import seed as images
 from bhyved.host.backing import Backing
-from bhyved.host.durable import why, write_whole
+from bhyved.host.durable import write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.limiting import refuse_unlimited
@@ -102,11 +102,11 @@ class Preparation:
         await self._site.vmm.destroy(self._name, pass_fd=self._alive)
 
     async def _refuse_others(self) -> None:
-        seen = await self._site.processes.look_soon(_SEEN_S)
+        seen, owner = await self._site.processes.look_soon(_SEEN_S), self._site.vmm.owner(self._name)
         # Perhaps our own run, which has ended since; or somebody has started one since, whose node must not go.
-        if self._name in seen.guests or self._site.vmm.exists(self._name):
+        if self._name in seen.guests or owner is not None:
             seen = await self._site.processes.look_soon()
-        pid = seen.guests.get(self._name)
+        pid = seen.holder(self._name, owner)
         if pid is not None:
             raise HostError(f"a bhyve of {self._name} that bhyved did not start runs already (pid {pid}); stop it first", fatal=True)
 
@@ -326,4 +326,4 @@ def _write(path: str, text: str, mode: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise HostError(f"{path}: {why(error)}") from None
+        raise HostError(f"{path}: {in_words(error)}") from None

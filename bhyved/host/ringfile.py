@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.ring import Ring, buffer_bytes, found
 from bhyved.host import mapped
 
@@ -54,7 +54,7 @@ class RingFiles:
             mapping, other = self._map(path, size)
         except OSError as error:
             ring = Ring(bytearray(size), first_size, latest_size)
-            reason = (error.strerror or str(error)).lower()
+            reason = in_words(error)
             return RingFile(ring, None, found=False, problem=f"console history is kept in memory only: {path}: {reason}")
         ring = Ring(memoryview(mapping), first_size, latest_size)
         if other is not None:
@@ -81,7 +81,7 @@ class RingFiles:
         try:
             self._path(name, port).unlink(missing_ok=True)
         except OSError as error:
-            raise HostError(f"{self._path(name, port)}: {(error.strerror or str(error)).lower()}") from None
+            raise HostError(f"{self._path(name, port)}: {in_words(error)}") from None
 
 
 def file_word(port: str) -> str:

@@ -6,8 +6,7 @@ run began is in its ledger: what bhyve printed in this run decides what its end 
 
 import os
 
-from bhyved.core.errors import HostError
-from bhyved.host.durable import why
+from bhyved.core.errors import HostError, in_words
 
 ROTATE_BYTES = 1 << 20
 TAIL_BYTES = 64 << 10
@@ -27,7 +26,7 @@ class RunLog:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise HostError(f"{self.path}: {why(error)}") from None
+            raise HostError(f"{self.path}: {in_words(error)}") from None
 
     def open(self) -> int:
         """For a keeper to print to. Raises HostError."""
@@ -35,7 +34,7 @@ class RunLog:
             # wheel may read it, as it may the consoles
             return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise HostError(f"{self.path}: {why(error)}") from None
+            raise HostError(f"{self.path}: {in_words(error)}") from None
 
     def size(self) -> int:
         """Where the next run begins."""

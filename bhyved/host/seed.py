@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import trio
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.seed import LABEL, Files, fingerprint_in, makefs, marked
 from bhyved.core.seed import fingerprint as fingerprint_of
-from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, why, write_whole
+from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ownedfile import LIMIT_BYTES
 from bhyved.host.tool import run_tool
@@ -74,7 +74,7 @@ async def _on_disk(work: Callable[[], None], path: str) -> None:
     try:
         await trio.to_thread.run_sync(work)
     except OSError as error:
-        raise HostError(f"the cloud-init seed {path} cannot be made: {why(error)}") from None
+        raise HostError(f"the cloud-init seed {path} cannot be made: {in_words(error)}") from None
 
 
 def _lay_out(seed: Files, scratch: str, fresh: str) -> None:

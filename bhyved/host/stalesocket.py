@@ -3,8 +3,7 @@
 import os
 import stat
 
-from bhyved.core.errors import HostError
-from bhyved.host.durable import why
+from bhyved.core.errors import HostError, in_words
 
 
 def unlink_socket(path: str) -> None:
@@ -16,4 +15,4 @@ def unlink_socket(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise HostError(f"{path}: {why(error)}") from None
+        raise HostError(f"{path}: {in_words(error)}") from None

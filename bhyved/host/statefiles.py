@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.saved import SAVED_VERSION, DiskMark, SavedState
 from bhyved.core.status import Suspension
-from bhyved.host.durable import read_plain, replace, sync_directory, sync_file, why
+from bhyved.host.durable import read_plain, replace, sync_directory, sync_file
 from bhyved.host.hostlock import make_directory
 from bhyved.host.toolbox import Tools
 
@@ -58,7 +58,7 @@ class StateFiles:
                 raise HostError(f"{file} is of a newer bhyved (format {version}, this one knows {SAVED_VERSION})", fatal=True)
             return msgspec.json.decode(text, type=SavedState)
         except OSError as error:
-            raise HostError(f"{file}: {why(error)}", fatal=True) from None
+            raise HostError(f"{file}: {in_words(error)}", fatal=True) from None
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise HostError(f"{file} cannot be read: {error}", fatal=True) from None
 
@@ -69,7 +69,7 @@ class StateFiles:
             try:
                 sizes[part] = os.lstat(f"{path}/{_STATE}{part}").st_size
             except OSError as error:
-                return f"{path}/{_STATE}{part}: {why(error)}"
+                return f"{path}/{_STATE}{part}: {in_words(error)}"
         if sizes[""] < memory_bytes:
             return f"{path}/{_STATE} has {sizes['']} bytes, which is less than the guest's memory"
         if not sizes[".kern"]:
@@ -95,7 +95,7 @@ class StateFiles:
                 make_directory(path, 0o700)
             found = os.statvfs(self._saving)
         except OSError as error:
-            raise HostError(f"{self._saving}: {why(error)}") from None
+            raise HostError(f"{self._saving}: {in_words(error)}") from None
         free_bytes = found.f_bavail * found.f_frsize
         if free_bytes < needed_bytes:
             raise HostError(
@@ -134,7 +134,7 @@ class StateFiles:
             os.rename(self._saving, self.saved)
             sync_directory(self._directory)
         except OSError as error:
-            return f"{self._saving}: {why(error)}"
+            return f"{self._saving}: {in_words(error)}"
         return ""
 
     @property
@@ -154,7 +154,7 @@ class StateFiles:
             os.rename(self.saved, self.resuming)
             sync_directory(self._directory)
         except OSError as error:
-            raise HostError(f"{self.saved}: {why(error)}") from None
+            raise HostError(f"{self.saved}: {in_words(error)}") from None
 
     def give_back(self) -> None:
         """The guest has not run: it is as good as before. A host that dies now finds it in doubt."""

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 import msgspec
 import trio
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.exits import Outcome, never_ran
 from bhyved.core.saved import SavedState, devices_in, objections, risks
 from bhyved.core.spec import VmSpec
-from bhyved.host.durable import read_plain, why
+from bhyved.host.durable import read_plain
 from bhyved.host.ledger import Ledger
 from bhyved.host.runlog import RunLog
 from bhyved.host.site import Site
@@ -143,7 +143,7 @@ class Suspending:
         try:
             conf = read_plain(self._site.conf(self._name)).decode(errors="replace")
         except OSError as error:
-            return f"{self._site.conf(self._name)}: {why(error)}"
+            return f"{self._site.conf(self._name)}: {in_words(error)}"
         return self._states.keep(msgspec.structs.replace(about, disks=disk_marks(disks), devices=devices_in(conf)), memory_bytes)
 
 

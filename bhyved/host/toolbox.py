@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bhyved.core.daemonfacts import CommandFacts
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 
 SENTENCE_CHARS = 400  # of a command's own text in a message: a line or two of a terminal
 WORD_CHARS = 120  # of one word of a command in a message: any path that people give
@@ -128,7 +128,7 @@ def overdue(argv: Sequence[str], limit_s: float) -> str:
 
 def not_run(argv: Sequence[str], error: OSError) -> str:
     """Said of a command that could not even be started."""
-    return f"`{show(argv)}` could not be run: {(error.strerror or str(error)).lower()}"
+    return f"`{show(argv)}` could not be run: {in_words(error)}"
 
 
 def said_by(result: Result) -> str:

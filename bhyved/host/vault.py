@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import msgspec
 import trio
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.status import RECORD_VERSION, VmRecord
 from bhyved.core.values import name_problem
 from bhyved.host import durable
@@ -46,7 +46,7 @@ class FileVault:
         try:
             entries = sorted(os.listdir(self._directory))
         except OSError as error:
-            self.problems.append(f"{self._directory} cannot be read: {durable.why(error)}; every guest begins without a record")
+            self.problems.append(f"{self._directory} cannot be read: {in_words(error)}; every guest begins without a record")
             return {}
         for entry in entries:
             name = entry.removesuffix(_SUFFIX)
@@ -71,7 +71,7 @@ class FileVault:
                 return None
             return msgspec.json.decode(data, type=VmRecord)
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            why = durable.why(error) if isinstance(error, OSError) else f"is no record: {error}"
+            why = in_words(error) if isinstance(error, OSError) else f"is no record: {error}"
             self.problems.append(f"{path} {why}; {self._set_aside(name)}")
             return None
 
@@ -83,7 +83,7 @@ class FileVault:
                 try:
                     os.rename(path, aside)
                 except OSError as error:
-                    return f"it could not be set aside ({durable.why(error)}), and {name} begins without a record"
+                    return f"it could not be set aside ({in_words(error)}), and {name} begins without a record"
                 return f"it is kept as {aside}, and {name} begins without a record"
         return f"{name} begins without a record"
 
@@ -109,7 +109,7 @@ class FileVault:
         error = batch.failed.get(name)
         if error is not None:
             verb = "written" if record is not None else "removed"
-            raise HostError(f"{self._path(name)} could not be {verb}: {durable.why(error)}")
+            raise HostError(f"{self._path(name)} could not be {verb}: {in_words(error)}")
 
     def _write(self, changes: Mapping[str, VmRecord | None]) -> dict[str, OSError]:
         """In a thread. Those that failed."""

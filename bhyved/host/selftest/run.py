@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 import trio
 
 import bhyved
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.selfcheck import GUEST, Found, Verdict
 from bhyved.core.spec import Paths
-from bhyved.host.durable import why
 from bhyved.host.selftest import consoles, guests, processes, seeds, taps
 from bhyved.host.selftest.bench import Bench, Check, Wrong
 from bhyved.host.selftest.needs import NotHere
@@ -78,7 +77,7 @@ async def _tried(bench: Bench, about: str, check: Check) -> Found:
     except trio.TooSlowError:
         return so("failed", f"it took longer than {LIMIT_S:g} s")
     except OSError as error:
-        return so("failed", f"{error.filename or 'a system call'}: {why(error)}")
+        return so("failed", f"{error.filename or 'a system call'}: {in_words(error)}")
 
 
 async def _host(bench: Bench) -> dict[str, str]:
