@@ -102,11 +102,11 @@ class Preparation:
         await self._site.vmm.destroy(self._name, pass_fd=self._alive)
 
     async def _refuse_others(self) -> None:
-        seen, owner = await self._site.processes.look_soon(_SEEN_S), self._site.vmm.owner(self._name)
+        seen = await self._site.processes.look_soon(_SEEN_S)
         # Perhaps our own run, which has ended since; or somebody has started one since, whose node must not go.
-        if self._name in seen.guests or owner is not None:
+        if self._name in seen.guests or self._site.vmm.exists(self._name):
             seen = await self._site.processes.look_soon()
-        pid = seen.holder(self._name, owner)
+        pid = seen.guests.get(self._name)
         if pid is not None:
             raise HostError(f"a bhyve of {self._name} that bhyved did not start runs already (pid {pid}); stop it first", fatal=True)
 
