@@ -20,7 +20,7 @@ from bhyved.ctl.moments import since as moment
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
     Where = dict[str, int | float | str]
     Console = tuple[str, str]
@@ -43,12 +43,13 @@ def show_log(asked: Asked) -> int:
     with connect(asked) as connection:
         names = asked.names or [row["name"] for row in connection.call("vm.list")["vms"] if row["serials"]]
         printer = Printer(asked, names, _pattern(asked))
-        if asked.has("follow") and (len(names) > 1 or asked.has("all")):
+        if not asked.has("follow"):
+            return max((_print_log(connection, asked, name, where, printer) for name in names), default=OK)
+        if not printer.is_single:
             return _follow_many(asked, names, where, printer)
-        statuses = [_print_log(connection, asked, name, where, printer) for name in names]
-    if asked.has("follow"):
-        _follow_one(asked, printer)
-    return max(statuses, default=OK)
+        name = names[0]
+        port, stream, end = _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
+    return _follow_one(asked, Line(socket_of(asked), name, port, read_only=True, since=end, stream=stream), printer)
 
 
 def _pattern(asked: Asked) -> re.Pattern[str] | None:
@@ -83,13 +84,12 @@ def _last(asked: Asked) -> int | None:
 def _print_log(connection: Connection, asked: Asked, name: str, where: Where, printer: Printer) -> int:
     """What is recorded of one guest. Of several, one without a console is no reason to stop."""
     try:
-        port, stream, end = _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
+        _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
     except Failure as failure:
         if printer.is_single or failure.status == UNREACHABLE:
             raise
         print(f"vmctl: {name}: {failure.text}", file=sys.stderr)
         return FAILED
-    printer.ended_at = (name, port, stream, end)
     return OK
 
 
@@ -133,11 +133,9 @@ def _of_record(lines: Lines, record: dict[str, Any], *, is_raw: bool) -> Iterato
 # --- one console: its line ------------------------------------------------------------------------------------------------------
 
 
-def _follow_one(asked: Asked, printer: Printer) -> None:
+def _follow_one(asked: Asked, line: Line, printer: Printer) -> NoReturn:
     """From where the pages ended, byte for byte. Ends only by a signal, or when the daemon refuses."""
-    name, port, stream, end = printer.ended_at
-    lines = printer.lines(name, port)
-    line = Line(socket_of(asked), name, port, read_only=True, since=end, stream=stream)
+    lines = printer.lines(line.name, line.port)
     line.open()
     while True:
         poll, fileno, retry_s = select.poll(), line.fileno(), line.retry_s

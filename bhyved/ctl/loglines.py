@@ -87,7 +87,6 @@ class Printer:
     def __init__(self, asked: Asked, names: list[str], pattern: re.Pattern[str] | None) -> None:
         self._is_json, self._has_times, self._pattern = asked.has("json"), asked.has("timestamps"), pattern
         self.is_single = len(names) == 1 and not asked.has("all")
-        self.ended_at = ("", "", "", 0)
         self._width = max(map(len, names), default=0)
         self._colour = has_colour()
         self._consoles: dict[tuple[str, str], Lines] = {}
