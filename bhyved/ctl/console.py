@@ -97,7 +97,8 @@ class Session:
                 poll.register(fileno, wanted)
             retry_s = line.retry_s
             ready = dict(poll.poll(None if retry_s is None else retry_s * 1000 + 1))
-            self._obey_signals(terminal.woken in ready)
+            if terminal.woken in ready:
+                self._obey_signals()
             if terminal.keys in ready:
                 self._read_keys()
             if terminal.screen in ready:
@@ -110,8 +111,8 @@ class Session:
                 line.again()
         return self._status
 
-    def _obey_signals(self, woken: bool) -> None:
-        for number in self._terminal.taken_signals() if woken else ():
+    def _obey_signals(self) -> None:
+        for number in self._terminal.taken_signals():
             if number in ENDS:
                 self._status = 128 + number
             elif number == signal.SIGTSTP:

@@ -1,4 +1,4 @@
-"""The full screen of `vmctl top`: keys, and what is drawn where. Everything about figures is in `gauges` and `top`."""
+"""The full screen of `vmctl top`: keys, and what is drawn where. What is shown is `watch`'s, and its figures those of `gauges`."""
 
 from __future__ import annotations
 
