@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
@@ -36,7 +35,7 @@ from bhyved.core.spec import dump
 from bhyved.core.status import Hold, VmStatus, row
 from bhyved.core.waiting import Verdict
 from bhyved.daemon.access import Access, Handler
-from bhyved.daemon.guests import KEEP_S, Guests
+from bhyved.daemon.guests import Guests
 
 _log = structlog.get_logger()
 
@@ -99,11 +98,7 @@ class GuestMethods:
 
     async def _kept(self, answers: Answers) -> Answers:
         """Answers that are true for the next daemon too: what was asked for is no more than a word that is kept."""
-        with trio.move_on_after(KEEP_S):
-            for told in answers.answers:
-                if told.ok:
-                    with suppress(KeyError):  # forgotten meanwhile
-                        await self._guests.kept(told.name)
+        await self._guests.kept(*(told.name for told in answers.answers if told.ok))
         return answers
 
     async def _ask(

@@ -21,8 +21,6 @@ from bhyved.daemon.board import Board
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.events import Events
 
-KEEP_S = 5.0  # a disk that hangs longer does not keep an answer back
-
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """One daemon's life. `started` is monotonic, `config` the main file."""
@@ -79,10 +77,10 @@ class Guests(Protocol):
         """Stop every guest and start none; None: start again those that are wished up, since `by` said so. Its end is kept here too."""
 
     async def drain_kept(self) -> None:
-        """Return when the drain, or its end, is on disk, or has refused to go there."""
+        """Return when the drain, or its end, is on disk, has refused to go there, or has had its time, should the disk hang."""
 
-    async def kept(self, name: str) -> None:
-        """Return when what is to outlive the daemon of this guest is on disk, or has refused to go there. Raises KeyError."""
+    async def kept(self, *names: str) -> None:
+        """The same of what is to outlive the daemon of these guests, in one time for all. One that has been forgotten is not waited for."""
 
     @property
     def room(self) -> Room:

@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import trio
-
 from bhyved.core import agenda, room
 from bhyved.core.agenda import Agenda
 from bhyved.core.answers import Checked, Drained, Info, Memory, Reloaded, You
@@ -17,7 +15,7 @@ from bhyved.core.status import ACTIVE, Desired
 from bhyved.core.turns import Pace
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.figuremethods import Views
-from bhyved.daemon.guests import KEEP_S, Guests, configured
+from bhyved.daemon.guests import Guests, configured
 
 
 class HostMethods:
@@ -71,8 +69,7 @@ class HostMethods:
             until = None if params.for_ is None else now + timedelta(seconds=params.for_)
             drain = Drain(by=caller.peer.name, reason=params.reason, since_at=now, until_at=until)
         self._guests.set_drain(drain, by=caller.peer.name)
-        with trio.move_on_after(KEEP_S):
-            await self._guests.drain_kept()
+        await self._guests.drain_kept()
         return Drained(on=params.on, drain=drain, was=was)
 
     async def _check(self, caller: Access, params: NoParams) -> Checked:

@@ -3,10 +3,10 @@
 What somebody wishes is saved at once. Counts and times wait a moment for what changes next, unless somebody waits for them: the end of
 a run and the start of the next are one write instead of four, and none that the start has to share the processor with.
 
-A disk that takes nothing is told of once, and tried again for as long as it refuses.
+A disk that takes nothing is told of once, and tried again for as long as it refuses. One that hangs holds nobody up who waits `in_time`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -15,7 +15,7 @@ from bhyved.core.status import VmRecord
 from bhyved.daemon.ports import Vault
 
 LATER_S = 0.1
-SAVE_S = 5.0  # for a record to get to disk, before what must not be without it
+SAVE_S = 5.0  # for what is kept to get to disk, before what must not be without it
 AGAIN_S = 30.0  # a full disk tells nobody when it has room again
 
 
@@ -66,6 +66,13 @@ class Saving:
             self._busy = False
             done, self._done = self._done, trio.Event()
             done.set()
+
+
+async def in_time(waits: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Return when all of these have, or cannot in the time that a disk is given."""
+    with trio.move_on_after(SAVE_S):
+        for wait in waits:
+            await wait()
 
 
 def _wish(record: VmRecord) -> tuple[object, ...]:

@@ -24,7 +24,6 @@ from bhyved.daemon.census import on_zfs
 from bhyved.daemon.events import Events
 from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.ports import Datasets
-from bhyved.daemon.saving import SAVE_S
 
 UNFINISHED = "a rollback was begun and not finished: roll back again"
 TAKE_S = 60.0  # a transaction group of a busy pool takes seconds
@@ -59,7 +58,7 @@ class Barred(Protocol):
 
     def frozen(self, name: str) -> AbstractAsyncContextManager[Frozen]: ...
 
-    async def kept(self, name: str) -> None: ...
+    async def kept(self, *names: str) -> None: ...
 
 
 class Snapshots:
@@ -142,8 +141,7 @@ class Snapshots:
         hold = self._status(vm).hold
         interim = Hold(by=by, reason=UNFINISHED, since_at=self._guests.utc(), until_at=None)
         self._guests.submit(vm, SetHold(hold=interim))
-        with trio.move_on_after(SAVE_S):
-            await self._guests.kept(vm)
+        await self._guests.kept(vm)
         done: list[str] = []
         for target in targets:
             try:

@@ -22,7 +22,7 @@ from bhyved.daemon.around import Around
 from bhyved.daemon.chronicle import Chronicle
 from bhyved.daemon.portrait import Sitting, portray
 from bhyved.daemon.run import Run
-from bhyved.daemon.saving import SAVE_S, Saving
+from bhyved.daemon.saving import Saving, in_time
 
 
 class Standing:
@@ -159,8 +159,7 @@ class Standing:
 
     async def kept(self) -> None:
         """Return when that is on disk, or cannot get there in time."""
-        with trio.move_on_after(SAVE_S):
-            await self.saving.done()
+        await in_time([self.saving.done])
 
     def agent_path(self, run: Run) -> str:
         """The host's end of the agent's port of a run; '' when it has none."""

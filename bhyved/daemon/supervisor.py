@@ -37,6 +37,7 @@ from bhyved.daemon.freezing import Frozen
 from bhyved.daemon.guests import About
 from bhyved.daemon.needs import Needs
 from bhyved.daemon.ports import Files
+from bhyved.daemon.saving import in_time
 from bhyved.daemon.stopping import Stopping
 from bhyved.daemon.turnstile import Turnstile
 
@@ -171,7 +172,7 @@ class Supervisor:
 
     async def drain_kept(self) -> None:
         """See `daemon.guests.Guests.drain_kept`."""
-        await self._draining.saved()
+        await in_time([self._draining.saved])
 
     def _drained(self, drain: Drain) -> None:
         if not self.closing:
@@ -258,9 +259,9 @@ class Supervisor:
         """The guest's file systems, as far as its agent can freeze them. Raises KeyError."""
         return self._drivers[name].frozen()
 
-    async def kept(self, name: str) -> None:
+    async def kept(self, *names: str) -> None:
         """See `daemon.guests.Guests.kept`."""
-        await self._drivers[name].saved()
+        await in_time(self._drivers[name].saved for name in names if name in self._drivers)
 
     def _drive_again(self, name: str) -> VmDriver:
         """A person wants something of a guest whose driver met a bug: a fresh one takes its run up."""
@@ -406,10 +407,8 @@ class Supervisor:
                 await driver.hooks_done()
 
     async def saved(self) -> None:
-        """Return when every guest's record is on disk, and a drain, or has refused to go there."""
-        await self._draining.saved()
-        for driver in list(self._drivers.values()):
-            await driver.saved()
+        """Return when every guest's record is on disk, and a drain, has refused to go there, or has had its time."""
+        await in_time([self._draining.saved, *(driver.saved for driver in self._drivers.values())])
 
 
 class _Once:

@@ -156,7 +156,7 @@ class PlayedGuests:
     async def frozen(self, name: str) -> AsyncIterator[Frozen]:
         yield Frozen()
 
-    async def kept(self, name: str) -> None:
+    async def kept(self, *names: str) -> None:
         await self.on_disk.wait()
 
     async def drain_kept(self) -> None:

@@ -14,7 +14,6 @@ from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import BhyveOptions, Order
 from bhyved.core.status import Desired, Hold, Phase, RunRecord, Suspension
 from bhyved.core.units import Settings
-from bhyved.daemon import guestmethods
 from tests.daemon.controlkit import NOON, ROOT, guest, served, user
 
 
@@ -362,16 +361,6 @@ async def test_what_is_only_a_word_is_answered_when_it_is_on_disk(tmp_path, meth
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert not answered.is_set()
             daemon.guests.on_disk.set()
-
-
-async def test_a_disk_that_hangs_does_not_keep_an_answer(tmp_path, monkeypatch):
-    """What was asked for is in force all the same."""
-    monkeypatch.setattr(guestmethods, "KEEP_S", 0.05)
-    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client:
-        daemon.guests.on_disk = trio.Event()
-        answers = await client.call("vm.hold", names=["web1"])
-
-    assert answers["answers"][0]["ok"]
 
 
 async def test_boot_and_shutdown_are_laid_out(tmp_path):

@@ -6,10 +6,13 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from bhyved.core.drain import Drain
+from bhyved.core.lifecycle import SetHold
 from bhyved.core.status import Desired, Hold, VmRecord
-from bhyved.daemon.saving import LATER_S, Saving
+from bhyved.daemon.saving import LATER_S, SAVE_S, Saving
 from tests.daemon.controlkit import NOON
-from tests.daemon.fakehost import FakeVault
+from tests.daemon.fakehost import FakeDrainFile, FakeVault
+from tests.daemon.guestkit import guest, lab
 
 UP, DOWN = VmRecord(desired=Desired.UP), VmRecord(desired=Desired.DOWN)
 
@@ -92,3 +95,38 @@ async def test_a_record_that_is_on_disk_is_not_written_again(autojump_clock: tri
         await trio.sleep(1)
 
     assert vault.saved == []
+
+
+class HangingVault(FakeVault):
+    """Of a disk that hangs: nothing gets there, and nothing is refused."""
+
+    async def save(self, name: str, record: VmRecord) -> None:
+        await trio.sleep_forever()
+
+
+class HangingDrainFile(FakeDrainFile):
+    """The same."""
+
+    async def save(self, drain: Drain | None) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_disk_that_hangs_keeps_no_answer_back(autojump_clock: trio.abc.Clock) -> None:
+    """A hold of many guests, a drain and the end of the daemon have one time each; what was asked for is in force all the same."""
+    guests = [guest(f"web{number}") for number in range(3)]
+    hold, drain = Hold(by="root", since_at=NOON), Drain(by="root", reason="", since_at=NOON, until_at=None)
+    async with lab(*guests, vault=HangingVault(), drain_file=HangingDrainFile()) as it:
+        names = it.guests.names()
+        for name in names:
+            assert it.guests.submit(name, SetHold(hold=hold)).ok
+        it.guests.set_drain(drain)
+        took = []
+        for wait in (lambda: it.guests.kept(*names, "forgotten"), it.guests.drain_kept, it.guests.saved):
+            began = trio.current_time()
+            with trio.fail_after(60):
+                await wait()
+            took.append(trio.current_time() - began)
+
+        assert took == pytest.approx([SAVE_S] * 3)
+        assert [it.status(name).hold for name in names] == [hold] * 3
+        assert it.guests.drain == drain
