@@ -1,9 +1,10 @@
-"""What every verb does first: find the socket; and how answers are printed for programs."""
+"""What every verb does first: find the socket, the guests and the time it has; and how answers are printed for programs."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.connection import SOCKET, UNREACHABLE, Connection, Failure
@@ -19,6 +20,17 @@ def socket_of(asked: Asked) -> str:
 def connect(asked: Asked) -> Connection:
     """Raises Failure."""
     return Connection(socket_of(asked))
+
+
+def guests_of(asked: Asked) -> dict[str, object]:
+    """Which guests, as methods take them."""
+    return {"all": True} if asked.has("all") else {"names": asked.names}
+
+
+def deadline_of(asked: Asked) -> float | None:
+    """By when --timeout wants it done, monotonic; None: whenever."""
+    seconds = asked.seconds("timeout")
+    return None if seconds is None else time.monotonic() + seconds
 
 
 def main_file(asked: Asked) -> str:

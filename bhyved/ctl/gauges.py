@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bhyved.ctl.listing import remark
+from bhyved.ctl.listing import remark, restarts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ class Gauge:
     __slots__ = ("console", "cpu", "ill", "memory_bytes", "name", "network", "phase", "remark", "restarts", "uptime_s")
 
     def __init__(self, row: Row, used: Row, rates: dict[str, float | None]) -> None:
-        restarts = row["restarts"]
         self.name: str = row["name"]
         self.phase: str = row["phase"]
         self.ill: str = row["ill"]
         self.uptime_s: float | None = row["uptime_s"]
-        self.restarts: int = restarts["reboot"] + restarts["crash"] + restarts["start_failure"]
+        self.restarts = restarts(row)
         self.remark = remark(row)
         self.memory_bytes: int | None = used.get("resident_bytes")
         self.cpu, self.network, self.console = rates["cpu"], rates["network"], rates["console"]

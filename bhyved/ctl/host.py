@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 
 from bhyved.ctl.amounts import one_line
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.asking import connect, deadline_of, print_json
 from bhyved.ctl.connection import OK, USAGE, Failure
 from bhyved.ctl.status import effect, frozen, value_of
 
@@ -55,7 +54,7 @@ def drain(asked: Asked) -> int:
     off = asked.has("off")
     if off and (asked.is_given("for") or asked.is_given("reason") or asked.is_given("wait")):
         raise Failure(USAGE, "drain: --off ends a drain: it goes with no other option")
-    deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
+    deadline = deadline_of(asked)
     with connect(asked) as connection:
         done = connection.call("daemon.drain", on=not off, reason=asked.text("reason"), for_=asked.seconds("for"))
         if asked.has("json"):

@@ -36,16 +36,22 @@ def show_list(asked: Asked) -> int:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    restarts = row["restarts"]
     return (
         row["name"],
         f"{row['phase']} (ill)" if row["ill"] else row["phase"],
         "-" if row["uptime_s"] is None else span(row["uptime_s"]),
-        str(restarts["reboot"] + restarts["crash"] + restarts["start_failure"]),
+        str(restarts(row)),
         str(row["cpus"]),
         size(row["memory_bytes"]),
         remark(row),
     )
+
+
+def restarts(row: dict[str, Any]) -> int:
+    """Whatever they were for."""
+    counts = row["restarts"]
+    total: int = counts["reboot"] + counts["crash"] + counts["start_failure"]
+    return total
 
 
 def remark(row: dict[str, Any]) -> str:

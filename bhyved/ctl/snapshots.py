@@ -7,7 +7,7 @@ import time
 
 from bhyved.ctl.amounts import one_line, size, span
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.asking import connect, guests_of, print_json
 from bhyved.ctl.columns import table
 from bhyved.ctl.connection import OK, USAGE, Connection, Failure
 from bhyved.ctl.wishes import show_answers
@@ -34,8 +34,7 @@ def snapshot(asked: Asked) -> int:
             return _list(connection, asked)
         if asked.is_given("delete"):
             return _delete(connection, asked)
-        guests = {"all": True} if asked.has("all") else {"names": asked.names}
-        answers = connection.call("vm.snapshot", PATIENCE_S, snapshot=asked.text("name"), **guests)["answers"]
+        answers = connection.call("vm.snapshot", PATIENCE_S, snapshot=asked.text("name"), **guests_of(asked))["answers"]
     return show_answers(answers, as_json=asked.has("json"))
 
 

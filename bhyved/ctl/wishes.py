@@ -7,7 +7,7 @@ import time
 
 from bhyved.ctl.amounts import one_line, span
 from bhyved.ctl.arguments import Asked
-from bhyved.ctl.asking import connect, print_json
+from bhyved.ctl.asking import connect, deadline_of, guests_of, print_json
 from bhyved.ctl.connection import FAILED, NOT_PERMITTED, OK, TIMED_OUT, Connection, result
 
 TYPE_CHECKING = False
@@ -67,10 +67,9 @@ def release(asked: Asked) -> int:
 
 def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, done: str = "accepted", **params: object) -> int:
     """Ask each guest; where it is wanted, wait for those that agreed. `waits`: unless --no-wait is given. `done`: for those that do it."""
-    deadline = None if asked.seconds("timeout") is None else time.monotonic() + (asked.seconds("timeout") or 0.0)
-    guests = {"all": True} if asked.has("all") else {"names": asked.names}
+    deadline = deadline_of(asked)
     with connect(asked) as connection:
-        answers: list[Told] = connection.call(method, **guests, **params)["answers"]
+        answers: list[Told] = connection.call(method, **guests_of(asked), **params)["answers"]
         if not (asked.has("wait", waits) and until):
             return show_answers(answers, as_json=asked.has("json"), done=done)
         agreed = [told for told in answers if told["ok"]]
