@@ -64,7 +64,7 @@ class FigureMethods:
 
     async def _metrics(self, caller: Access, params: MetricsParams) -> MetricsText:
         scrape = await self._views.metrics.scrape(params.accept)
-        return MetricsText(content_type=scrape.content_type, text="".join(scrape.pieces()))
+        return MetricsText(content_type=scrape.content_type, text=await scrape.text())
 
     async def _link(self, caller: Access, params: NoParams) -> Link:
         try:

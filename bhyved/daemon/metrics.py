@@ -65,6 +65,14 @@ class Scrape:
         yield from self._page.pieces(openmetrics=self._openmetrics)
         yield self._rest
 
+    async def text(self) -> str:
+        """All of it in one, with room for others in between."""
+        text = []
+        for piece in self.pieces():
+            text.append(piece)
+            await trio.lowlevel.checkpoint()
+        return "".join(text)
+
 
 class Metrics:
     """Makes scrapes."""

@@ -136,9 +136,14 @@ async def test_others_run_during_a_scrape() -> None:
     made = metrics_of(*(status(f"vm{number}") for number in range(1000)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
-        await made.scrape()
+        scrape = await made.scrape()
+        rendered, turns = turns, 0
+        text = await scrape.text()
         nursery.cancel_scope.cancel()
-    assert turns >= 1000 // metrics.SLICE
+    pieces = list(scrape.pieces())
+    assert rendered >= 1000 // metrics.SLICE
+    assert turns >= len(pieces) > 10
+    assert text == "".join(pieces)
 
 
 async def test_scrapes_take_turns() -> None:
