@@ -21,6 +21,7 @@ from bhyved.host.liveness import Liveness
 from bhyved.host.machine import GuestMachine
 from bhyved.host.needs import missing
 from bhyved.host.processes import Processes
+from bhyved.host.seed import Images
 from bhyved.host.site import Site
 from bhyved.host.tap import Taps
 from bhyved.host.tool import run_tool
@@ -50,6 +51,7 @@ class FreeBsdHost:
             taps=Taps(tools),
             processes=Processes(tools),
             ledgers=Ledgers(f"{paths.run}/vm", facts.boot),
+            images=Images(paths.db, tools),
             crowd=Crowd(busy_s),
         )
         self._machines: dict[str, GuestMachine] = {}

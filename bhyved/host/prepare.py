@@ -22,13 +22,13 @@ from bhyved.core.handover import Order, Prepared
 from bhyved.core.loader import LoaderCall, loader_call
 from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
-from bhyved.host import seed as images
 from bhyved.host.backing import Backing
 from bhyved.host.durable import write_whole
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.limiting import refuse_unlimited
 from bhyved.host.runlog import RunLog
+from bhyved.host.seed import fingerprint
 from bhyved.host.seedfiles import Fault
 from bhyved.host.site import Site
 from bhyved.host.stalesocket import unlink_socket
@@ -180,7 +180,7 @@ class Preparation:
         )
         of = self._choose_seed(assigned, found, saved)
         if of:
-            assigned = msgspec.structs.replace(assigned, seed=images.image(site.db, self._name))
+            assigned = msgspec.structs.replace(assigned, seed=site.images.path(self._name))
         self._note(msgspec.structs.replace(self._first_ledger(assigned, wanted, found, resumes=saved is not None), seed=of))
         return assigned, wanted
 
@@ -202,7 +202,7 @@ class Preparation:
     def _seed_of_before(self, fault: Fault) -> str:
         """A guest that reboots is not kept down by a file that it has had its use of. Raises HostError where it has not."""
         table, record = self._spec.cloud_init, self._order.record
-        of = images.fingerprint(images.image(self._site.db, self._name))
+        of = fingerprint(self._site.images.path(self._name))
         if not of and table is not None and table.when == "first":
             of = record.seed
         if not of:
@@ -269,10 +269,10 @@ class Preparation:
     async def _make_seed(self, assigned: Assigned) -> None:
         scratch = f"{self._site.directory(self._name)}/seed"
         if assigned.seed and self._seed is not None:
-            await images.make(self._site.tools, assigned.seed, self._seed, scratch=scratch, pass_fd=self._alive)
+            await self._site.images.make(self._name, self._seed, scratch=scratch, pass_fd=self._alive)
         elif not assigned.seed:
             try:
-                images.drop(images.image(self._site.db, self._name), scratch=scratch)
+                self._site.images.drop(self._name, scratch=scratch)
             except HostError as error:  # the guest does not need that file to be gone
                 self._warnings = (*self._warnings, f"the seed of before stays, with what is secret in it: {error}")
 

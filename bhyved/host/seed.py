@@ -1,9 +1,10 @@
-"""The image with a guest's cloud-init seed, DB/cloud-init/NAME.iso.
+"""The images with guests' cloud-init seeds, DB/cloud-init/NAME.iso.
 
 makefs(8) of the base system makes it, anew only when what is to be in it has changed: an image tells by itself what it was made of
 (`seed.marked`). It is 0600 and what it is made of lies in the guest's own directory, for as long as makefs works: there may be secrets.
 """
 
+import contextlib
 import functools
 import os
 import shutil
@@ -20,6 +21,7 @@ from bhyved.host.ownedfile import LIMIT_BYTES
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Tools
 
+_SUFFIX, _NEW = ".iso", ".new-"
 _MAKE_S = 60.0  # it writes less than a megabyte, on a disk that may be busy
 _IMAGE_BYTES = 8 * LIMIT_BYTES
 #: ECMA-119 8.4: the primary volume descriptor is in sector 16, and the volume's name in bytes 41 to 72 of it.
@@ -28,7 +30,7 @@ _DESCRIPTOR, _MAGIC, _NAME = 16 * 2048, slice(1, 6), slice(40, 72)
 
 def image(db: str, name: str) -> str:
     """Where a guest's is."""
-    return f"{db}/cloud-init/{name}.iso"
+    return f"{db}/cloud-init/{name}{_SUFFIX}"
 
 
 def fingerprint(path: str) -> str:
@@ -45,29 +47,44 @@ def label_in(data: bytes) -> str:
     return descriptor[_NAME].decode("latin-1").strip(" \0") if descriptor[_MAGIC] == b"CD001" else ""
 
 
-async def make(tools: Tools, path: str, seed: Files, *, scratch: str, pass_fd: int) -> None:
-    """Have an image of this seed at `path`. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
-    if await trio.to_thread.run_sync(fingerprint, path) == fingerprint_of(seed):
-        return
-    fresh = _fresh(path)
-    try:
-        await _on_disk(functools.partial(_lay_out, seed, scratch, fresh), path)
-        await run_tool(tools, makefs(fresh, scratch), limit_s=_MAKE_S, pass_fd=pass_fd)
-        await _on_disk(functools.partial(_put, fresh, path), path)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_clear, scratch, fresh)
+class Images:
+    """Those of this host. What there is was looked for when the daemon began: a guest that has none costs the disk no look."""
 
+    def __init__(self, db: str, tools: Tools) -> None:
+        """Blocks."""
+        self._db, self._tools = db, tools
+        self._there: set[str] = set()  # or may be
+        with contextlib.suppress(OSError):  # what cannot be listed cannot be removed either
+            self._there |= {entry.removeprefix(_NEW).removesuffix(_SUFFIX) for entry in os.listdir(f"{db}/cloud-init")}
 
-def drop(path: str, *, scratch: str) -> None:
-    """No image, and nothing that a daemon has left which was killed while it made one. Raises HostError."""
-    _clear(scratch, _fresh(path))
-    remove(path)
+    def path(self, name: str) -> str:
+        """Where a guest's is."""
+        return image(self._db, name)
 
+    async def make(self, name: str, seed: Files, *, scratch: str, pass_fd: int) -> None:
+        """Have an image of this seed. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
+        self._there.add(name)
+        path, fresh = self.path(name), self._fresh(name)
+        if await trio.to_thread.run_sync(fingerprint, path) == fingerprint_of(seed):
+            return
+        try:
+            await _on_disk(functools.partial(_lay_out, seed, scratch, fresh), path)
+            await run_tool(self._tools, makefs(fresh, scratch), limit_s=_MAKE_S, pass_fd=pass_fd)
+            await _on_disk(functools.partial(_put, fresh, path), path)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_clear, scratch, fresh)
 
-def _fresh(path: str) -> str:
-    directory, name = os.path.split(path)
-    return f"{directory}/.new-{name}"
+    def drop(self, name: str, *, scratch: str) -> None:
+        """No image, and nothing that a daemon has left which was killed while it made one. Raises HostError."""
+        if name in self._there:
+            _clear(scratch, self._fresh(name))
+            remove(self.path(name))
+            self._there.discard(name)
+
+    def _fresh(self, name: str) -> str:
+        directory, entry = os.path.split(self.path(name))
+        return f"{directory}/{_NEW}{entry}"
 
 
 async def _on_disk(work: Callable[[], None], path: str) -> None:
@@ -78,11 +95,11 @@ async def _on_disk(work: Callable[[], None], path: str) -> None:
 
 
 def _lay_out(seed: Files, scratch: str, fresh: str) -> None:
-    """The files for makefs, and the image's own before it is one: so it has its mode from the beginning."""
+    """The files for makefs, and before them the image's own: it has its mode from the beginning, and tells the next daemon of them."""
     _clear(scratch, fresh)
     make_directory(os.path.dirname(fresh), 0o700)
     make_directory(scratch, 0o700)
-    for name, data in {**{f"{scratch}/{name}": data for name, data in marked(seed).items()}, fresh: b""}.items():
+    for name, data in {fresh: b"", **{f"{scratch}/{name}": data for name, data in marked(seed).items()}}.items():
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             write_whole(fd, data)

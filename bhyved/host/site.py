@@ -6,6 +6,7 @@ from bhyved.core.assigned import Target
 from bhyved.host.crowd import Crowd
 from bhyved.host.ledger import Ledgers
 from bhyved.host.processes import Processes
+from bhyved.host.seed import Images
 from bhyved.host.tap import Taps
 from bhyved.host.toolbox import Tools
 from bhyved.host.vmm import Vmm
@@ -26,6 +27,7 @@ class Site:
     taps: Taps
     processes: Processes
     ledgers: Ledgers
+    images: Images
     crowd: Crowd
 
     def directory(self, name: str) -> str:

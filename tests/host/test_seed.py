@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bhyved.core.errors import HostError
 from bhyved.core.status import VmRecord
 from bhyved.core.units import dec_hook
 from bhyved.host import configfiles, seedfiles
+from bhyved.host import seed as seeds
 from bhyved.host.machine import GuestMachine
 from bhyved.host.vault import FileVault
 from tests.host.onehost import OneHost, guest, order
@@ -265,6 +266,52 @@ async def test_an_image_goes_with_its_table(host: OneHost, machine: GuestMachine
     await machine.prepare(order(guest(**{"cloud-init": {}})))
     await FileVault(f"{host.db}/vm").forget("web")
     assert not image(host).exists()
+
+
+async def test_the_next_daemon_finds_what_is_left(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image, and what makefs was given by one that was killed meanwhile."""
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    host.die(machine)
+    second = host.daemon().machine("web")
+    await second.prepare(order(guest()))
+    assert not image(host).exists()
+
+    with monkeypatch.context() as context:
+        context.setattr(seeds, "run_tool", interrupt)
+        context.setattr(seeds, "_clear", lambda *_: None)  # what a kill spares it
+        with pytest.raises(RuntimeError):
+            await second.prepare(order(guest(**{"cloud-init": {"run": ["echo secret"]}})))
+    host.die(second)
+    assert "secret" in (host.directory() / "seed/user-data").read_text()
+    await host.daemon().machine("web").prepare(order(guest()))
+    assert not (host.directory() / "seed").exists()
+    assert os.listdir(image(host).parent) == []
+
+
+async def interrupt(*_: object, **__: object) -> None:
+    raise RuntimeError
+
+
+async def test_a_guest_without_a_seed_costs_the_disk_no_look(host: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither at its first start nor later, nor once its image has gone."""
+    looked: list[str] = []
+    await machine.prepare(order(guest()))
+    await machine.prepare(order(guest(**{"cloud-init": {}})))
+    await machine.prepare(order(guest()))
+    for name in ("unlink", "lstat", "stat", "open", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, noting(looked, getattr(os, name)))
+    await machine.prepare(order(guest()))
+
+    assert f"{host.directory()}/bhyve.conf" in looked
+    assert [path for path in looked if "cloud-init" in path or path.endswith("/seed")] == []
+
+
+def noting(looked: list[str], real: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(path: Any, *args: Any, **kwargs: Any) -> Any:
+        looked.append(str(path))
+        return real(path, *args, **kwargs)
+
+    return noted
 
 
 async def test_a_file_system_that_is_read_only_keeps_no_guest_down(
