@@ -105,13 +105,15 @@ class FreeBsdHost:
 
     async def _reconcile_nodes(self, names: Sequence[str], foreign: dict[str, int], removed: list[str], problems: list[str]) -> None:
         site = self._site
-        nodes, guests = site.vmm.names(), (await site.processes.look_soon()).guests
+        seen = await site.processes.look_soon()
         for name in names:
             if site.ledgers.get(name) is not None or self._is_held(name):
                 continue  # a run of ours: its machine sees to it
-            if name in guests:
-                foreign[name] = guests[name]
-            elif name in nodes:
+            owner = site.vmm.owner(name)
+            pid = seen.holder(name, owner)
+            if pid is not None:
+                foreign[name] = pid
+            elif owner is not None:
                 try:
                     await site.vmm.destroy(name)
                     removed.append(f"the node {name}, which no bhyve had")

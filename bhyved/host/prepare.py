@@ -102,11 +102,11 @@ class Preparation:
         await self._site.vmm.destroy(self._name, pass_fd=self._alive)
 
     async def _refuse_others(self) -> None:
-        seen = await self._site.processes.look_soon(_SEEN_S)
+        seen, owner = await self._site.processes.look_soon(_SEEN_S), self._site.vmm.owner(self._name)
         # Perhaps our own run, which has ended since; or somebody has started one since, whose node must not go.
-        if self._name in seen.guests or self._site.vmm.exists(self._name):
+        if self._name in seen.guests or owner is not None:
             seen = await self._site.processes.look_soon()
-        pid = seen.guests.get(self._name)
+        pid = seen.holder(self._name, owner)
         if pid is not None:
             raise HostError(f"a bhyve of {self._name} that bhyved did not start runs already (pid {pid}); stop it first", fatal=True)
 

@@ -1,7 +1,8 @@
 """Which processes are a guest's: by what ps(1) shows, since procfs is normally not mounted (contract 8.2).
 
-A bhyve shows its argv until its resources are acquired and `bhyve: NAME` from then on (contract 1.6). Looks are shared: a hundred
-guests that come up together cost a few processes, not hundreds. `look` blocks: it is for a daemon that starts.
+A bhyve shows its argv until its resources are acquired and `bhyve: NAME` from then on (contract 1.6). So may any process of anybody's,
+if its owner likes: what counts is root's or our own, and in no other jail than ours. Looks are shared: a hundred guests that come up
+together cost a few processes, not hundreds. `look` blocks: it is for a daemon that starts.
 """
 
 import functools
@@ -9,7 +10,8 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -17,19 +19,28 @@ from bhyved.core.errors import HostError, Stuck
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Result, Tools
 
-_PS = ("ps", "-axww", "-o", "pid,command")  # with the header line: behind `pid=` all the rest would be a header's text
-_PID = re.compile(r"[0-9]{1,9}")
+_PS = ("ps", "-axww", "-o", "pid,uid,jid,command")  # with the header line: behind `pid=` all the rest would be a header's text
+_LINE = re.compile(r" *([0-9]{1,9}) +([0-9]{1,10}) +([0-9]{1,9})(?: (.*))?")
 _PROGRAMS = ("bhyve", "bhyveload", "grub-bhyve")
 _TITLE = "bhyve: "
 _OUTPUT_BYTES = 16 << 20  # thousands of processes with long command lines
 _SUFFIX = " (bhyve)"  # ps puts the program's name behind a title (contract 8.2)
 
 
+class Process(NamedTuple):
+    """A line of ps: `uid` is the effective user's, `jail` 0 for the host's own."""
+
+    uid: int
+    jail: int
+    command: str
+
+
 @dataclass(frozen=True)
 class Seen:
-    """One look at the process table."""
+    """One look at the process table: the processes that count, and what guests others say they are."""
 
     commands: Mapping[int, str]
+    strangers: Mapping[tuple[str, int], int] = field(default_factory=dict)  # guest and user → pid
 
     @functools.cached_property
     def guests(self) -> Mapping[str, int]:
@@ -39,6 +50,14 @@ class Seen:
     def is_guest(self, pid: int, name: str) -> bool:
         """Whether `pid` is a bhyve or a loader of this guest."""
         return guest_of(self.commands.get(pid, "")) == name
+
+    def holder(self, name: str, owner: int | None) -> int | None:
+        """The pid of a bhyve or a loader of this guest, whoever runs it. `owner`: whose its node is, None without one.
+
+        A jail's, or since main a user's own (contract 1.13), is believed to be one where there is a node, of the same user.
+        """
+        ours = self.guests.get(name)
+        return ours if ours is not None or owner is None else self.strangers.get((name, owner))
 
 
 class Processes:
@@ -70,16 +89,24 @@ class Processes:
             return self._seen
 
     def _take(self, result: Result, at: float) -> None:
-        self._seen, self._seen_at = Seen(parse_ps(result.text)), at
+        self._seen, self._seen_at = seen_in(parse_ps(result.text), os.getpid(), os.geteuid()), at
 
 
-def parse_ps(text: str) -> dict[int, str]:
-    """`ps -o pid,command` by pid; the header has no number."""
+def seen_in(processes: Mapping[int, Process], own: int, uid: int) -> Seen:
+    """Who counts and who does not, for the process `own`, which runs as `uid`."""
+    jail = processes[own].jail if own in processes else 0
+    ours = {pid: it.command for pid, it in processes.items() if it.uid in (0, uid) and it.jail == jail}
+    others = ((pid, it) for pid, it in processes.items() if pid not in ours)
+    return Seen(ours, {(name, it.uid): pid for pid, it in others if (name := guest_of(it.command)) is not None})
+
+
+def parse_ps(text: str) -> dict[int, Process]:
+    """`ps -o pid,uid,jid,command` by pid; the header has no numbers."""
     found = {}
     for line in text.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if _PID.fullmatch(pid):
-            found[int(pid)] = command.strip()
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            found[int(match[1])] = Process(int(match[2]), int(match[3]), (match[4] or "").strip())
     return found
 
 

@@ -30,25 +30,22 @@ class Vmm:
         self._directory = os.path.join(dev, "vmm")
         self._tools = tools
 
-    def names(self) -> frozenset[str]:
-        """All nodes of the host. The directory exists only while there are any (contract 1.13)."""
-        try:
-            return frozenset(os.listdir(self._directory))
-        except FileNotFoundError:
-            return frozenset()
-        except OSError as error:
-            raise HostError(f"{self._directory}: {(error.strerror or '').lower()}") from None
-
     def exists(self, name: str) -> bool:
-        """Whether the node is there. Unlike in /dev itself (contract 4.4, 5.3), nothing is made by looking for it in a directory there."""
+        """Whether the node is there."""
+        return self.owner(name) is not None
+
+    def owner(self, name: str) -> int | None:
+        """The user who made the node (contract 1.13: up to 15.0 that is root); None when it is not there.
+
+        Unlike in /dev itself (contract 4.4, 5.3), nothing is made by looking for it in a directory there.
+        """
         path = f"{self._directory}/{name}"
         try:
-            os.lstat(path)
+            return os.lstat(path).st_uid
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return None
         except OSError as error:
             raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
-        return True
 
     async def destroy(self, name: str, *, pass_fd: int | None = None) -> bool:
         """Destroy the node and see it gone; False when there was none. No bhyve of that name may live.

@@ -87,7 +87,7 @@ def of(root: Path) -> Iterator[Process]:
         name = os.path.basename(argv[0]) if argv else ""
         keeper = argv[1:2] == ["-c"] and not programs.isdisjoint(argv[3:])
         tpm = name == "swtpm" and any(f"path={root}/run/" in word for word in argv)
-        if process.stand_in in programs or keeper or tpm:
+        if process.uid == os.geteuid() and (process.stand_in in programs or keeper or tpm):
             yield process
 
 

@@ -19,8 +19,9 @@ LASTING = ("bhyve", "bhyveload", "grub-bhyve")
 class Process:
     """One process, as it was when it was looked at."""
 
-    def __init__(self, pid: int, argv: list[str]) -> None:
+    def __init__(self, pid: int, uid: int, argv: list[str]) -> None:
         self.pid = pid
+        self.uid = uid
         self.argv = argv
 
     @property
@@ -30,7 +31,7 @@ class Process:
 
 
 def processes() -> Iterator[Process]:
-    """All processes of this user."""
+    """All processes."""
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             process = process_of(int(entry))
@@ -39,15 +40,14 @@ def processes() -> Iterator[Process]:
 
 
 def process_of(pid: int) -> Process | None:
-    """One process of this user; None: it is somebody else's, or gone."""
+    """One process; None: it is gone, or not for this user to see."""
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-            return None
+        uid = os.stat(f"/proc/{pid}").st_uid
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read()
     except OSError:
         return None
-    return Process(pid, os.fsdecode(words).rstrip("\0").split("\0") if words else [])
+    return Process(pid, uid, os.fsdecode(words).rstrip("\0").split("\0") if words else [])
 
 
 def command_of(root: str, process: Process) -> str | None:

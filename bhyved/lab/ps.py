@@ -1,8 +1,8 @@
-"""The stand-in of ps(1): the processes of this user, those of the lab as FreeBSD would show them (contract 8.2).
+"""The stand-in of ps(1): all processes, those of the lab as FreeBSD would show them (contract 8.2).
 
     ps [-axww] [-o COLUMN[=TITLE],…] [-p PID,…]
 
-`-o`, which may be repeated, takes pid, ppid, command or args, comm or ucomm, lstart, etimes, state and uid.
+`-o`, which may be repeated, takes pid, ppid, command or args, comm or ucomm, lstart, etimes, state, uid and jid.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Seen:
         with open(f"/proc/{process.pid}/stat", encoding="utf-8", errors="replace") as file:
             before, _, after = file.read().rpartition(")")
         fields = after.split()
-        self.pid = process.pid
+        self.pid, self.uid = process.pid, process.uid
         self.command = "<defunct>" if fields[0] == "Z" else command
         self.comm = os.path.basename(process.stand_in) or before.partition("(")[2]
         self.state = fields[0]
@@ -112,7 +112,8 @@ class _Seen:
 _VALUES: dict[str, Callable[[_Seen], str]] = {
     "pid": lambda seen: str(seen.pid),
     "ppid": lambda seen: str(seen.parent),
-    "uid": lambda _: str(os.geteuid()),
+    "uid": lambda seen: str(seen.uid),
+    "jid": lambda _: "0",
     "command": lambda seen: seen.command,
     "args": lambda seen: seen.command,
     "comm": lambda seen: seen.comm,

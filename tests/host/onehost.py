@@ -60,7 +60,8 @@ class OneHost:
         for name, text in (("bhyve", BHYVE), ("bhyvectl", BHYVECTL), ("bhyveload", LOADER), ("grub-bhyve", LOADER)):
             self.scripts.write(name, f"DEV={self.dev} HERE={root}\n{text}")
         # Of this host only: other tests have guests of the same names.
-        self.scripts.write("ps", f'/bin/ps "$@" | grep -F "{root}/"; exit 0')
+        of_here = f"sed -En '\\|{root}/|s/^ *([0-9]+ +[0-9]+)/\\1 0/p'"  # Linux has no column jid
+        self.scripts.write("ps", f"/bin/ps -axww -o pid= -o uid= -o command= | {of_here}")
         firmware = root / "share" / "uefi-firmware"
         firmware.mkdir(parents=True)
         (firmware / "BHYVE_UEFI.fd").write_bytes(b"rom")

@@ -121,7 +121,7 @@ async def test_nodes_that_nobody_has(host: OneHost) -> None:
     host.node().parent.mkdir()
     for name in ("web", "db", "others", "mine"):
         host.node(name).touch()
-    host.scripts.write("ps", "echo '4711 bhyve: db (bhyve)'; echo '4712 bhyve: nodeless (bhyve)'")
+    host.scripts.write("ps", "echo '4711 0 0 bhyve: db (bhyve)'; echo '4712 0 0 bhyve: nodeless (bhyve)'")
     daemon = host.daemon()
     await daemon.machine("mine").prepare(order(guest("mine")))
     host.node("mine").touch()

@@ -296,7 +296,12 @@ async def test_title(host: OneHost, machine: GuestMachine) -> None:
     with trio.move_on_after(0.05):
         await machine.watch(lambda pid: None)
     answers = []
-    for shown in (f"{pid} bhyve: web1 (bhyve)", f"{pid + 1} bhyve: web (bhyve)", f"{pid} bhyve: web", f"  {pid} bhyve: web (bhyve)"):
+    for shown in (
+        f"{pid} 0 0 bhyve: web1 (bhyve)",
+        f"{pid + 1} 0 0 bhyve: web (bhyve)",
+        f"{pid} 0 0 bhyve: web",
+        f" {pid} 0 0 bhyve: web (bhyve)",
+    ):
         host.scripts.write("ps", f"echo '{shown}'")
         machine._site.processes._seen_at = float("-inf")
         answers.append(await machine.title_is_set())
@@ -313,13 +318,13 @@ async def test_a_pid_that_has_changed_hands_gets_no_signal(host: OneHost, monkey
     second = host.daemon().machine("web")
     assert second.find() is not None
     sent: list[tuple[int, int]] = []
-    host.scripts.write("ps", f"echo '{pid} vi web'")
+    host.scripts.write("ps", f"echo '{pid} 0 0 vi web'")
     with monkeypatch.context() as patched:
         patched.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
         await second.kill()
         await second.press()
     assert sent == []
-    host.scripts.write("ps", f"echo '{pid} bhyve: web (bhyve)'")
+    host.scripts.write("ps", f"echo '{pid} 0 0 bhyve: web (bhyve)'")
     second._site.processes._seen_at = float("-inf")
     await second.kill()
 

@@ -62,7 +62,7 @@ async def test_a_foreign_bhyve_is_left_alone(host: OneHost, machine: GuestMachin
     """A bhyve or a loader of that name that somebody else started is named, and its node not touched."""
     host.node().parent.mkdir()
     host.node().touch()
-    host.scripts.write("ps", f"echo '  4711 {command}'")
+    host.scripts.write("ps", f"echo '  4711 0 0 {command}'")
     with pytest.raises(HostError, match=r"^a bhyve of web that bhyved did not start runs already \(pid 4711\); stop it first$") as refused:
         await machine.prepare(order(guest()))
     await machine.clean(final=True)
@@ -76,7 +76,7 @@ async def test_a_foreign_bhyve_that_has_just_come_is_left_alone(host: OneHost, m
     await machine._site.processes.look_soon()
     host.node().parent.mkdir()
     host.node().touch()
-    host.scripts.write("ps", "echo '  4711 bhyve: web (bhyve)'")
+    host.scripts.write("ps", "echo '  4711 0 0 bhyve: web (bhyve)'")
     with pytest.raises(HostError, match=r"runs already \(pid 4711\)"):
         await machine.prepare(order(guest()))
 
@@ -88,8 +88,19 @@ async def test_a_foreign_bhyve_that_has_just_come_is_left_alone(host: OneHost, m
 )
 async def test_others_are_not_taken_for_it(host: OneHost, machine: GuestMachine, command: str) -> None:
     """Only the whole name counts, and only a bhyve."""
-    host.scripts.write("ps", f"echo '  4711 {command}'")
+    host.scripts.write("ps", f"echo '  4711 0 0 {command}'")
     await machine.prepare(order(guest()))
+
+
+async def test_a_process_that_only_says_so_keeps_no_guest_down(host: OneHost, machine: GuestMachine) -> None:
+    """Another user's process may call itself `bhyve: web`; without a node of that user's it is nobody's guest, and never gets a signal."""
+    host.node().parent.mkdir()
+    host.node().touch()
+    host.scripts.write("ps", f"echo '  4711 {os.geteuid() + 1} 0 bhyve: web (bhyve)'")
+    await machine.prepare(order(guest()))
+
+    assert not host.node().exists()
+    assert await machine._process.survivor() is None
 
 
 async def test_a_stale_node_is_destroyed_first(host: OneHost, machine: GuestMachine) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from bhyved.core.errors import HostError, Stuck
-from bhyved.host.processes import Processes, guest_of, has_title, parse_ps
+from bhyved.host.processes import Process, Processes, guest_of, has_title, parse_ps, seen_in
 from tests.host.scripts import Scripts
 
 
@@ -45,18 +45,45 @@ def test_the_whole_name_counts() -> None:
 
 
 def test_a_table() -> None:
-    """Pids are set right-aligned; lines that begin with no pid are passed over."""
-    assert parse_ps("    1 /sbin/init\n 4711 bhyve: web (bhyve)\n   PID COMMAND\n\n 12\n") == {
-        1: "/sbin/init",
-        4711: "bhyve: web (bhyve)",
-        12: "",
+    """Numbers are set right-aligned; lines that do not begin with three are passed over."""
+    text = "   PID  UID JID COMMAND\n    1    0   0 /sbin/init\n 4711 1001  12 bhyve: web (bhyve)\n\n 12 0 0\n 13 0 bhyve: web\n"
+    assert parse_ps(text) == {1: Process(0, 0, "/sbin/init"), 4711: Process(1001, 12, "bhyve: web (bhyve)"), 12: Process(0, 0, "")}
+
+
+@pytest.mark.parametrize(
+    ("jail", "ours"),
+    [(0, ["root's", "daemon's"]), (7, ["jailed"])],
+    ids=["daemon of the host", "daemon of a jail"],
+)
+def test_only_processes_of_root_and_of_ours_count(jail: int, ours: list[str]) -> None:
+    """Whoever calls a process `bhyve: web` is believed if that is root or the daemon's own user, in the daemon's own jail."""
+    table = {
+        1: Process(1001, jail, "bhyved"),
+        11: Process(0, 0, "bhyve: root's (bhyve)"),
+        12: Process(1001, 0, "/usr/sbin/bhyve -k /r daemon's"),
+        13: Process(1002, 0, "bhyve: another's (bhyve)"),
+        14: Process(0, 7, "bhyve: jailed (bhyve)"),
     }
+    seen = seen_in(table, 1, 1001)
+
+    assert list(seen.guests) == ours
+    assert all(seen.holder(name, None) is not None for name in ours)
+
+
+def test_a_stranger_is_believed_by_whose_the_node_is() -> None:
+    """A VM of a jail, or of another user, is one where /dev/vmm has its node, of the same user; else anybody could keep a guest down."""
+    table = {1: Process(0, 0, "bhyved"), 13: Process(1002, 0, "bhyve: web (bhyve)"), 14: Process(0, 7, "bhyve: db (bhyve)")}
+    seen = seen_in(table, 1, 0)
+
+    assert [seen.holder("web", owner) for owner in (None, 0, 1001, 1002)] == [None, None, None, 13]
+    assert [seen.holder("db", owner) for owner in (None, 0, 1002)] == [None, 14, None]
+    assert not seen.is_guest(13, "web")
 
 
 def test_looks_are_shared_while_they_are_fresh(tmp_path: Path) -> None:
     """A look that is young enough serves again; one that must be newer than the question does not."""
     scripts = Scripts(tmp_path)
-    scripts.write("ps", "echo '1 bhyve: web'")
+    scripts.write("ps", "echo '1 0 0 bhyve: web'")
     processes = Processes(scripts.tools)
 
     assert processes.look().guests == {"web": 1}
@@ -77,7 +104,7 @@ def test_a_ps_that_fails_is_not_an_empty_host(tmp_path: Path) -> None:
 async def test_many_who_look_at_once_share_a_look(tmp_path: Path) -> None:
     """Looks that are asked for while one is under way cost no more than one after it, and every one of them sees what began since."""
     scripts = Scripts(tmp_path)
-    scripts.write("ps", "echo '1 bhyve: web'")
+    scripts.write("ps", "echo '1 0 0 bhyve: web'")
     processes, seen = Processes(scripts.tools), []
 
     async def look(max_age_s: float) -> None:

@@ -1,5 +1,6 @@
 """VM nodes against a stand-in bhyvectl that behaves as contract 1.10, 1.11 and 8.10 say."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,9 @@ def vmm(dev: Path, scripts: Scripts) -> Vmm:
 
 def test_no_directory_means_no_nodes(tmp_path: Path, scripts: Scripts) -> None:
     """A host without /dev/vmm has no VMs; that is no error."""
-    assert Vmm(str(tmp_path / "nowhere"), scripts.tools).names() == frozenset()
+    vmm = Vmm(str(tmp_path / "nowhere"), scripts.tools)
+
+    assert (vmm.exists("web"), vmm.owner("web")) == (False, None)
 
 
 async def test_an_absent_node_needs_no_process(vmm: Vmm, scripts: Scripts) -> None:
@@ -47,7 +50,7 @@ async def test_destroy(vmm: Vmm, dev: Path, scripts: Scripts) -> None:
     with trio.fail_after(10):
         assert await vmm.destroy("web") is True
 
-    assert vmm.names() == {"db"}
+    assert [vmm.owner(name) for name in ("web", "db")] == [None, os.geteuid()]
     assert scripts.calls == ["bhyvectl --vm=web --destroy"]
 
 

@@ -337,13 +337,13 @@ def sleeping(lab: Lab) -> "subprocess.Popen[bytes]":
 
 def test_ps_shows_stand_ins_under_their_names(lab: Lab, sleeper: "subprocess.Popen[bytes]") -> None:
     """argv until the title is set, then the title, with the program's name behind it (contract 8.2)."""
-    words = ("ps", "-axww", "-o", "pid=,command=")
-    assert parse_ps(lab.said(*words))[sleeper.pid] == f"bhyve -k {lab.root}/run/vm/web1/bhyve.conf web1"
+    words = ("ps", "-axww", "-o", "pid,uid,jid,command")
+    assert parse_ps(lab.said(*words))[sleeper.pid] == (os.geteuid(), 0, f"bhyve -k {lab.root}/run/vm/web1/bhyve.conf web1")
 
     (lab.root / "lab" / "title").mkdir()
     (lab.root / "lab" / "title" / str(sleeper.pid)).write_text("bhyve: web1")
 
-    assert parse_ps(lab.said(*words))[sleeper.pid] == "bhyve: web1 (bhyve)"
+    assert parse_ps(lab.said(*words))[sleeper.pid].command == "bhyve: web1 (bhyve)"
     assert lab.said("ps", "-o", "comm=", "-p", str(sleeper.pid)) == "bhyve\n"
 
 
@@ -360,7 +360,7 @@ def test_other_labs_are_other_hosts(lab: Lab, sleeper: "subprocess.Popen[bytes]"
     other = Lab(tmp_path_factory.mktemp("other"))
     keeper = ["/bin/sh", "-c", 'echo up; read line; exit "$#"', "keeper", f"{other.root}/bin/bhyve", "-k", "x", "web1"]
     with sleeping(other) as theirs, subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as kept:
-        seen = parse_ps(lab.said("ps", "-axww", "-o", "pid=,command="))
+        seen = parse_ps(lab.said("ps", "-axww", "-o", "pid,uid,jid,command"))
         theirs.kill()
 
         assert sleeper.pid in seen

@@ -182,6 +182,26 @@ def test_nothing_of_ours_is_open_to_others(lab: LabHost) -> None:
     assert not [path for path, found in modes.items() if found.st_mode & 0o022 and not stat.S_ISSOCK(found.st_mode)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a lab sees the processes of Linux")
+def test_a_process_that_calls_itself_a_guest_keeps_none_down(lab: LabHost) -> None:
+    """Another user's `bhyve: other` is neither taken for a foreign guest by a start or a new daemon, nor signalled."""
+    lab.ask("stop", "other")
+    lab.phase("down", "other")
+    ids = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []}
+    with subprocess.Popen(["bhyve: other"], executable="/bin/cat", stdin=subprocess.PIPE, **ids) as pretender:
+        until(lambda: Path(f"/proc/{pretender.pid}/cmdline").read_bytes() == b"bhyve: other\0")
+        lab.kill_daemon()
+        lab.start()
+        lab.ask("start", "other")
+        lab.phase("up", "other")
+        lab.ask("poweroff", "other")
+        lab.phase("down", "other")
+
+        assert pretender.poll() is None
+        assert pretender.stdin is not None
+        pretender.stdin.close()
+
+
 def start_daemon(lab: LabHost) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*BHYVED, "-c", f"{lab.root}/etc/bhyved.toml"], capture_output=True, text=True, timeout=60, check=False)
 

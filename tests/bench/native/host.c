@@ -129,7 +129,7 @@ show_processes(void)
 
 	if (proc == NULL)
 		return 1;
-	puts("  PID COMMAND");
+	puts("  PID UID JID COMMAND");
 	while ((entry = readdir(proc)) != NULL) {
 		ssize_t length;
 		int fd;
@@ -151,7 +151,7 @@ show_processes(void)
 				text[i] = ' ';
 		text[length] = '\0';
 		if (strncmp(text, "bhyve: ", 7) == 0 ? is_ours(entry->d_name) : strstr(text, root) != NULL)
-			printf("%5s %s\n", entry->d_name, text);
+			printf("%5s 0 0 %s\n", entry->d_name, text);
 	}
 	closedir(proc);
 	return 0;
