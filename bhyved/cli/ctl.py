@@ -54,7 +54,7 @@ def _run(words: list[str]) -> int:
         return OK
     if word.startswith("-"):
         raise Failure(USAGE, f"options of a verb come behind it: vmctl VERB {word} …; `vmctl --help` lists the verbs")
-    verb = find_verb(word)
+    verb = find_verb(word, rest)
     asked = parse(verb, rest)
     if asked.has("help"):
         return _help([verb.name])
@@ -66,9 +66,17 @@ def _run(words: list[str]) -> int:
             raise
         raise failure from None
     except Failure as failure:
-        if failure.code != "unknown-method":
-            raise
-        raise _of_another_version(asked, failure.text) or failure from None
+        if failure.code == "unknown-method":
+            raise _of_another_version(asked, failure.text) or failure from None
+        if failure.code == "no-such-guest":
+            raise _helped(asked, failure) from None
+        raise
+
+
+def _helped(asked: Asked, failure: Failure) -> Failure:
+    from bhyved.ctl.unknown import helped
+
+    return Failure(failure.status, helped(asked, failure.text), lines=failure.lines, code=failure.code)
 
 
 def _of_another_version(asked: Asked, missing: str) -> Failure | None:

@@ -42,11 +42,13 @@ class Asked:
         return None if value is None else float(value)
 
 
-def find_verb(word: str) -> Verb:
-    """Raises Failure."""
+def find_verb(word: str, others: Sequence[str] = ()) -> Verb:
+    """`others`: what stands behind it. Raises Failure."""
     verb = BY_NAME.get(word)
     if verb is None:
-        raise Failure(USAGE, f'there is no verb "{word}"{_nearest(word, BY_NAME)}; `vmctl --help` lists them')
+        behind = next((other for other in others if other in BY_NAME), None)
+        meant = nearest(word, BY_NAME) if behind is None else f"; the verb comes first: vmctl {behind} {word}"
+        raise Failure(USAGE, f'there is no verb "{word}"{meant} (vmctl --help)')
     return verb
 
 
@@ -135,15 +137,18 @@ def _check_names(verb: Verb, asked: Asked) -> None:
 def _found(verb: Verb, spellings: dict[str, Option], name: str) -> Option:
     option = spellings.get(name)
     if option is None:
-        raise _usage(verb, f"there is no option {name}{_nearest(name, spellings)}")
+        raise _usage(verb, f"there is no option {name}{nearest(name, spellings)}")
     return option
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What may have been meant, for the end of a sentence; or ''."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(known), 1, 0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    # Dashes are alike in all options, and would make strangers of five letters near.
+    bare = {each.lstrip("-"): each for each in known}
+    near = get_close_matches(word.lstrip("-"), list(bare), 1, 0.6)
+    return f'; did you mean "{bare[near[0]]}"?' if near else ""
 
 
 def _usage(verb: Verb, text: str) -> Failure:

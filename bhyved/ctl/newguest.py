@@ -35,13 +35,17 @@ class Files:
         self.paths = daemon.paths
         self.directory = str(daemon.paths.vm_dir or os.path.join(os.path.dirname(main), _VM_D))
 
+    def file(self, name: str) -> str:
+        """Where the file of a guest of this name is, or would be."""
+        return f"{self.directory}/{name}{_SUFFIX}"
+
     def place(self, name: str) -> Place:
         """Where the guest's file will be. Raises Failure when the name cannot be one, or is taken."""
         from bhyved.core.values import name_problem
 
         if why := name_problem(name):
-            raise Failure(USAGE, f"{self.verb}: {name!r}: {why}")
-        file = f"{self.directory}/{name}{_SUFFIX}"
+            raise Failure(USAGE, f'{self.verb}: "{name}": {why}')
+        file = self.file(name)
         if os.path.lexists(file):
             raise Failure(FAILED, f"{file} exists already: edit it, or choose another name")
         return Place(self, name, file)

@@ -35,7 +35,7 @@ def snapshot(asked: Asked) -> int:
         if asked.is_given("delete"):
             return _delete(connection, asked)
         answers = connection.call("vm.snapshot", PATIENCE_S, snapshot=asked.text("name"), **guests_of(asked))["answers"]
-    return show_answers(answers, as_json=asked.has("json"))
+    return show_answers(asked, answers)
 
 
 def _list(connection: Connection, asked: Asked) -> int:

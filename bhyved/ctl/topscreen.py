@@ -128,7 +128,7 @@ class Screen:
     def _foot(self) -> str:
         if self._is_typing:
             return f"/{self._wanted}_"
-        shown = f"only {self._wanted!r} (Escape: all)  " if self._wanted else ""
+        shown = f'only "{self._wanted}" (Escape: all)  ' if self._wanted else ""
         return one_line(self._watch.problem) or f"{shown}by {self._sort}, every {span(self._interval_s)}  {HELP}"
 
     def _line(

@@ -71,9 +71,9 @@ def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, done: st
     with connect(asked) as connection:
         answers: list[Told] = connection.call(method, **guests_of(asked), **params)["answers"]
         if not (asked.has("wait", waits) and until):
-            return show_answers(answers, as_json=asked.has("json"), done=done)
+            return show_answers(asked, answers, done=done)
         agreed = [told for told in answers if told["ok"]]
-        statuses = _say_refused(answers)
+        statuses = _say_refused(asked, answers)
         for told in agreed:
             if told["text"]:  # it agrees, and there is something to know about that
                 _say(told)
@@ -82,21 +82,26 @@ def _ask(asked: Asked, method: str, until: str, *, waits: bool = False, done: st
     return worst(statuses)
 
 
-def show_answers(answers: list[Told], *, as_json: bool, done: str = "accepted") -> int:
+def show_answers(asked: Asked, answers: list[Told], *, done: str = "accepted") -> int:
     """What guests have answered, where nothing is to be waited for; the exit status. `done`: what is said of those that agree."""
-    statuses = _say_refused(answers)
+    statuses = _say_refused(asked, answers)
     for told in answers:
-        if told["ok"] and not as_json:
+        if told["ok"] and not asked.has("json"):
             words = done if told["code"] == "accepted" else told["code"]
             print(f"{told['name']}: {one_line(told['text']) or words}")
-    _say_all(answers, as_json=as_json)
+    _say_all(answers, as_json=asked.has("json"))
     return worst(statuses)
 
 
-def _say_refused(answers: list[Told]) -> list[int]:
+def _say_refused(asked: Asked, answers: list[Told]) -> list[int]:
     refused = [told for told in answers if not told["ok"]]
     for told in refused:
-        _say(told)
+        if told["code"] == "no-such-guest" and not asked.has("json"):
+            from bhyved.ctl.unknown import helped
+
+            _say(told | {"text": helped(asked, told["text"])})
+        else:
+            _say(told)
     return [NOT_PERMITTED if told["code"] == "not-permitted" else FAILED for told in refused]
 
 
@@ -167,4 +172,5 @@ def _say_waited(told: Told, until: str, seconds: float) -> None:
         return
     sys.stdout.flush()
     late = f" after {span(seconds)}" if told["timed-out"] else ""
-    print(f"vmctl: {name} is {phase} and not {until}{late}" + (f": {reason}" if reason else ""), file=sys.stderr)
+    where = "in backoff" if phase == "backoff" else phase
+    print(f"vmctl: {name} is {where}, not {until}{late}" + (f": {reason}" if reason else "") + f" (vmctl why {name})", file=sys.stderr)

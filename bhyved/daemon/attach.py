@@ -37,7 +37,7 @@ async def find_hub(consoles: Consoles, name: str, port: str) -> ConsoleHub:
     if hub is None:
         known = ", ".join(hub.port for hub in consoles.hubs(name))
         if known:
-            raise Refused("no-console", f"{name} has no console {port!r}; it has {known}")
+            raise Refused("no-console", f'{name} has no console "{port}"; it has {known}')
         raise Refused("no-console", f"{name} has no console that bhyved keeps")
     with trio.move_on_after(OPEN_S) as opening:
         await hub.history()

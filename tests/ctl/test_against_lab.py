@@ -74,7 +74,7 @@ def test_a_guest_that_does_not_come_up(lab: LabHost) -> None:
     why = vmctl(lab, "why", "broken")
     vmctl(lab, "stop", "broken")
 
-    assert "broken is backoff and not up: bhyve could not set the guest up" in said
+    assert "broken is in backoff, not up: bhyve could not set the guest up" in said
     assert "failed start 1" in why
 
 

@@ -42,9 +42,11 @@ def test_durations_are_those_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("lits",), 'there is no verb "lits"; did you mean "list"?; `vmctl --help` lists them'),
+        (("lits",), 'there is no verb "lits"; did you mean "list"? (vmctl --help)'),
+        (("a", "start"), 'there is no verb "a"; the verb comes first: vmctl start a (vmctl --help)'),
         (("-f", "log"), "options of a verb come behind it: vmctl VERB -f …; `vmctl --help` lists the verbs"),
         (("list", "--jsn"), 'list: there is no option --jsn; did you mean "--json"? (vmctl list --help)'),
+        (("list", "--foo"), "list: there is no option --foo (vmctl list --help)"),
         (("start", "-z", "a"), "start: there is no option -z"),
         (("start",), "start: it takes the name of a guest, or --all (vmctl start --help)"),
         (("start", "a", "--all"), "start: give names or --all, not both (vmctl start --help)"),

@@ -117,7 +117,7 @@ def test_a_suspend_says_what_came_of_it(vmctl: Vmctl) -> None:
         undone = vmctl(daemon, "suspend", "a")
 
     assert (done.status, done.out) == (0, "a: suspended\n")
-    assert (undone.status, undone.err) == (1, "vmctl: a is up and not suspended: not suspended: the disk is full\n")
+    assert (undone.status, undone.err) == (1, "vmctl: a is up, not suspended: not suspended: the disk is full (vmctl why a)\n")
 
 
 def test_a_cold_start_is_asked_for(vmctl: Vmctl) -> None:
@@ -323,7 +323,7 @@ def test_a_wait_that_cannot_be_met(vmctl: Vmctl) -> None:
     with playing(vm_start={"answers": [told("a")]}, vm_wait=answer) as daemon:
         ran = vmctl(daemon, "start", "a")
 
-    assert (ran.status, ran.out, ran.err) == (1, "", "vmctl: a is held and not up: 5 crashes in 10m\n")
+    assert (ran.status, ran.out, ran.err) == (1, "", "vmctl: a is held, not up: 5 crashes in 10m (vmctl why a)\n")
 
 
 def test_a_wait_that_takes_too_long(vmctl: Vmctl) -> None:
@@ -333,7 +333,7 @@ def test_a_wait_that_takes_too_long(vmctl: Vmctl) -> None:
         ran = vmctl(daemon, "stop", "a", "--timeout", "1s")
 
     assert ran.status == 75
-    assert ran.err.startswith("vmctl: a is stopping and not down after ")
+    assert ran.err.startswith("vmctl: a is stopping, not down after ")
 
 
 def test_a_daemon_that_goes_away_while_we_wait(vmctl: Vmctl) -> None:
