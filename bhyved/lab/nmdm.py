@@ -17,6 +17,7 @@ import os
 import select
 import struct
 import termios
+import tty
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,6 @@ _EPOLLIN, _EPOLLOUT, _EPOLLHUP = 0x1, 0x4, 0x10  # sys/epoll.h
 _ROUNDS = 64  # of one side before the others have their turn
 _IN_OPEN = 0x20  # sys/inotify.h
 _IN_EVENT = struct.Struct("iIII")
-_ISPEED, _OSPEED, _CFLAG = 4, 5, 2
 
 
 class Side:
@@ -49,7 +49,7 @@ class Side:
 
     def wants_hangup(self) -> bool:
         """No CLOCAL: the line follows the carrier. A master's settings are those of its slave."""
-        return not termios.tcgetattr(self.master)[_CFLAG] & termios.CLOCAL
+        return not termios.tcgetattr(self.master)[tty.CFLAG] & termios.CLOCAL
 
 
 class _Epoll(Protocol):
@@ -121,7 +121,7 @@ class Relay:
         name = os.ttyname(slave)
         os.close(slave)  # from now on reading the master fails with EIO until somebody opens the side
         settings = termios.tcgetattr(side.master)
-        settings[_ISPEED] = settings[_OSPEED] = termios.B9600
+        settings[tty.ISPEED] = settings[tty.OSPEED] = termios.B9600
         side.defaults = settings
         termios.tcsetattr(side.master, termios.TCSANOW, settings)
         side.is_open, side.waiting, side.events = False, b"", 0

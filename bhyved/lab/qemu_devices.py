@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-_TRUE = frozenset({"true", "on", "yes", "1"})  # contract 1.3
+from bhyved.lab.tree import is_true
+
 _AHCI_PORTS = 6  # of QEMU's ich9-ahci; bhyve has 32
 _SERIAL_CHARS = 20
 _FIRST_FREE, _LAST_FREE = 1, 30  # slot 0 is the host bridge of q35, 31 its ICH9
@@ -38,7 +39,7 @@ class PciDevice:
 
     def is_set(self, *keys: str) -> bool:
         """Any of the boolean `keys` is true."""
-        return any(self.options.get(key, "").lower() in _TRUE for key in keys)
+        return any(is_true(self.options.get(key)) for key in keys)
 
     def below(self, prefix: str) -> dict[int, dict[str, str]]:
         """Numbered children: `port.0.path` and `port.1.path` give {0: {"path": …}, 1: {"path": …}} for "port"."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from bhyved.lab.options import memory_bytes
 from bhyved.lab.qemu_devices import RefusedError, Surroundings, device_arguments, option, pci_devices
+from bhyved.lab.tree import is_true
 
 QEMU = "qemu-system-x86_64"
-_TRUE = frozenset({"true", "on", "yes", "1"})
 ROM_BYTES = 1 << 20  # real UEFI images are larger; what is smaller stands for one
 _RESET_VECTOR_BYTES = 16  # before the end, where an x86 CPU begins
 _VOLUME_MAGIC = (0x28, b"_FVH")  # where a UEFI firmware volume, thus a variable store, carries its signature
@@ -135,4 +135,4 @@ def _payload(payload: Payload | None) -> list[str]:
 
 
 def _is_set(config: Mapping[str, str], key: str, *, default: bool) -> bool:
-    return config[key].lower() in _TRUE if key in config else default
+    return is_true(config[key]) if key in config else default

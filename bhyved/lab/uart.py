@@ -12,7 +12,6 @@ import tty
 from bhyved.lab.freebsd import strerror, warn
 
 _CHUNK = 65536
-_CFLAG = 2  # its place in what tcgetattr gives
 
 
 class Port:
@@ -154,5 +153,5 @@ def _make_raw(fd: int) -> None:
     """Raw, and CLOCAL: a hang-up of the other side does not concern the guest. Unread input stays."""
     tty.setraw(fd, termios.TCSANOW)
     mode = termios.tcgetattr(fd)
-    mode[_CFLAG] |= termios.CLOCAL | termios.CREAD
+    mode[tty.CFLAG] |= termios.CLOCAL | termios.CREAD
     termios.tcsetattr(fd, termios.TCSANOW, mode)

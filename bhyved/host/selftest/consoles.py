@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import termios
+import tty
 from collections.abc import Awaitable, Callable, Iterator
 
 import trio
@@ -14,7 +15,6 @@ from bhyved.host.tty import open_tty
 _COMES_S = 2.0
 _STAYS_AWAY_S = 0.2
 _PAUSES_S = (0.1, 0.5, 2.0)
-_CFLAG, _LFLAG = 2, 3
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def _unhurried(try_it: Callable[[Bench, float], Awaitable[str]]) -> Callable[[Be
 async def _fresh_side_echoes(bench: Bench, pause_s: float) -> str:
     await trio.sleep(pause_s)
     with _open_raw(bench.side_a) as a, _open(bench.side_b) as b:
-        if not termios.tcgetattr(b)[_LFLAG] & termios.ECHO:
+        if not termios.tcgetattr(b)[tty.LFLAG] & termios.ECHO:
             raise Wrong("side B was opened without echo")
         os.write(a, b"boot\n")
         echo = _read(a)
@@ -90,7 +90,7 @@ async def _settings_last_while_held(bench: Bench, pause_s: float) -> str:
     with _open_raw(bench.side_b) as held:
         with _open(bench.side_b) as again:
             mode = termios.tcgetattr(again)
-        if mode[_LFLAG] & termios.ECHO or not mode[_CFLAG] & termios.CLOCAL:
+        if mode[tty.LFLAG] & termios.ECHO or not mode[tty.CFLAG] & termios.CLOCAL:
             raise Wrong("a second open of side B found the default settings")
         with _open_raw(bench.side_a) as a:
             os.write(a, b"one")
@@ -109,7 +109,7 @@ async def _hangs_up_without_clocal(bench: Bench, pause_s: float) -> str:
     with _open_raw(bench.side_b) as b:
         with _open_raw(bench.side_a):
             mode = termios.tcgetattr(b)
-            mode[_CFLAG] &= ~termios.CLOCAL
+            mode[tty.CFLAG] &= ~termios.CLOCAL
             termios.tcsetattr(b, termios.TCSANOW, mode)
         with contextlib.suppress(BlockingIOError):
             os.read(b, 1)  # the driver looks whether the peer is still there only when one side moves: seen on 12.1
