@@ -56,7 +56,7 @@ class Net:
 
     def _now(self, interface: Interface) -> Interface:
         """When the opener is gone, a tap is down and has lost its addresses; group, description and bridge stay (contract 5.3)."""
-        if interface.opened_by and not _is_held(self.path(interface.kind, interface.name)):
+        if interface.opened_by and not state.is_held(self.path(interface.kind, interface.name)):
             interface.opened_by = 0
             interface.up = False
             interface.addresses = []
@@ -161,14 +161,3 @@ def wait_closed(root: str, interface: Interface) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
     finally:
         os.close(fd)
-
-
-def _is_held(path: str) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

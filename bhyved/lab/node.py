@@ -168,16 +168,9 @@ class Node:
         """A bhyve lives on it."""
         with state.Locked(self._root, "look"):  # two who look at once would see each other
             try:
-                fd = os.open(self._device, os.O_RDONLY)
+                return state.is_held(self._device)
             except OSError:
                 return False
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(fd)
-            return False
 
     def _runner(self) -> int:
         """The pid of the bhyve that lives on it, or 0."""

@@ -58,3 +58,15 @@ class Locked:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def is_held(path: str) -> bool:
+    """Whether a process has a lock on the file. Two who ask at once may see each other. Raises OSError where there is no file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
