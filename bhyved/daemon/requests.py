@@ -20,6 +20,7 @@ from bhyved.daemon.figuremethods import FigureMethods, Views
 from bhyved.daemon.guestmethods import GuestMethods
 from bhyved.daemon.guests import Guests
 from bhyved.daemon.hostmethods import HostMethods
+from bhyved.daemon.refusals import Refusals
 from bhyved.daemon.snapshotmethods import SnapshotMethods
 from bhyved.daemon.subscription import Subscription
 
@@ -31,6 +32,7 @@ class Requests:
 
     def __init__(self, guests: Guests, views: Views) -> None:
         self._guests = guests
+        self._refusals = Refusals(guests.now)
         self._handlers: dict[str, Handler] = {
             **GuestMethods(guests).handlers,
             **HostMethods(guests, views).handlers,
@@ -53,14 +55,23 @@ class Requests:
         """A result, or a session or subscription that has one. Raises Fault; anything else is a bug."""
         method = self.method(request)
         params = convert(request.params, method.params)
-        self._check(caller, method, params)
+        changes = method.changes and not (isinstance(params, ReloadParams) and params.plan)
         try:
-            result = await self._handlers[request.method](caller, params)
-        except Refused as refused:
-            raise Fault(REFUSED, refused.code, refused.text) from None
-        if method.changes and not (isinstance(params, ReloadParams) and params.plan):
+            result = await self._done(caller, request.method, params)
+        except Fault as fault:
+            if changes:
+                self._refusals.tell(caller.peer, request.method, fault.code)
+            raise
+        if changes:
             self._record(caller, request.method, params, result)
         return result
+
+    async def _done(self, caller: Access, name: str, params: Any) -> Any:
+        self._check(caller, METHODS[name], params)
+        try:
+            return await self._handlers[name](caller, params)
+        except Refused as refused:
+            raise Fault(REFUSED, refused.code, refused.text) from None
 
     def _check(self, caller: Access, method: Method, params: Any) -> None:
         if method.right is None:
@@ -83,6 +94,9 @@ class Requests:
             return
         # Names that are nobody's, or not the caller's, are the caller's words: they go neither into the log nor into the journal.
         asked = [told for told in result.answers if told.code not in ("no-such-guest", "not-permitted")]
+        if result.answers and not asked:
+            self._refusals.tell(peer, method, result.answers[0].code)
+            return
         names = "all" if params.all else ",".join(told.name for told in asked)
         _log.info("asked", method=method, vms=names[:200], refused=sum(not told.ok for told in result.answers), **who)
         for told in asked:
