@@ -37,7 +37,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
     def next_at(self) -> float:
         """The next time at which something must happen before the power is cut."""
-        return min((*self.presses[:1], self.force_at))
+        return min((*self.presses, self.force_at))
 
     def forced(self, now: float) -> "Ladder":
         """What is left when the power is cut now: however late that comes, the steps after it keep their time."""

@@ -1,9 +1,10 @@
 """The steps of a stop, and how they shrink when the host ends."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core.ladder import FORCE_S, KILL_S, Ladder, climb, cut_power, kill_now, sooner
+from bhyved.core.ladder import FORCE_S, KILL_S, NEEDED_LEAST_S, Ladder, climb, cut_power, kill_now, needed_s, sooner
 from bhyved.core.spec import Stop
 from bhyved.core.units import Duration
 
@@ -61,6 +62,70 @@ def test_late_presses_count_as_one() -> None:
     steps = climb(DEFAULT, 100.0)
     assert steps.due(112.0)
     assert steps.pressed(112.0).presses == (130.0, 145.0)
+
+
+def test_a_press_is_due_at_its_time_and_once() -> None:
+    """Not before it, and not again after it was made; without any left nothing is due."""
+    steps = climb(DEFAULT, 100.0).pressed(100.0)
+    assert not steps.due(101.9)
+    assert steps.due(102.0)
+    assert steps.pressed(102.0).presses == (110.0, 130.0, 145.0)
+    assert not cut_power(100.0).due(100.0)
+
+
+def test_what_comes_next_is_a_press_until_there_are_none() -> None:
+    """Then it is the power."""
+    steps = climb(DEFAULT, 100.0)
+    assert steps.next_at() == 100.0
+    assert steps.pressed(100.0).next_at() == 102.0
+    assert steps.pressed(150.0).next_at() == 160.0
+
+
+def test_no_press_at_the_moment_of_the_power_cut() -> None:
+    """A guest could do nothing about it any more."""
+    stop = Stop(presses=(Duration(0), Duration(10)), timeout=Duration(10))
+    assert climb(stop, 100.0).presses == (100.0,)
+
+
+def test_a_stop_of_a_second_presses_when_it_says() -> None:
+    """However short the timeout is."""
+    stop = Stop(presses=(Duration(0), Duration(0.5)), timeout=Duration(1))
+    assert climb(stop, 100.0).presses == (100.0, 100.5)
+
+
+@pytest.mark.parametrize(("timeout_s", "needed"), [(0.0, 3.0), (1.0, 3.0), (7.0, 10.0), (35.0, 50.0), (60.0, 80.0)])
+def test_what_a_stop_needs_of_the_hosts_time(timeout_s: float, needed: float) -> None:
+    """Long ones 20 s for the forced steps, short ones 30 % of it, and none less than cutting the power takes."""
+    assert needed_s(timeout_s) == pytest.approx(needed)
+
+
+@given(st.floats(NEEDED_LEAST_S, 3000))
+def test_with_what_it_needs_a_stop_has_its_whole_grace(timeout_s: float) -> None:
+    """And with a second less it has not."""
+    needed = needed_s(timeout_s)
+    assert climb(DEFAULT, 0.0, timeout_s=timeout_s, end_at=needed).force_at == pytest.approx(timeout_s)
+    assert climb(DEFAULT, 0.0, timeout_s=timeout_s, end_at=needed - 1).force_at < timeout_s - 0.5
+
+
+def test_a_power_cut_without_grace() -> None:
+    """At once, then SIGKILL, then we give up; what is left to the end of the host is shared by the two."""
+    assert cut_power(100.0) == Ladder(presses=(), force_at=100.0, kill_at=110.0, give_up_at=120.0)
+    assert cut_power(100.0, end_at=1000.0) == cut_power(100.0)
+    assert cut_power(100.0, end_at=108.0) == Ladder(presses=(), force_at=100.0, kill_at=104.0, give_up_at=108.0)
+
+
+def test_a_kill_is_at_once() -> None:
+    """Given up after 10 s, or at the end of the host."""
+    assert kill_now(100.0) == Ladder(presses=(), force_at=100.0, kill_at=100.0, give_up_at=110.0)
+    assert kill_now(100.0, end_at=1000.0) == kill_now(100.0)
+    assert kill_now(100.0, end_at=104.0).give_up_at == 104.0
+
+
+def test_the_presses_of_two_stops_are_those_of_the_one_that_ends_first() -> None:
+    """Whichever was asked for first."""
+    slow, quick = climb(DEFAULT, 100.0), climb(DEFAULT, 101.0, timeout_s=5.0)
+    assert sooner(slow, quick).presses == quick.presses == (101.0, 103.0)
+    assert sooner(quick, slow).presses == quick.presses
 
 
 def test_a_power_cut_that_comes_late_leaves_the_steps_behind_it_their_time() -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from bhyved.core import tally
@@ -24,9 +25,9 @@ def test_a_start_is_measured() -> None:
 
 def test_an_end_nobody_asked_for() -> None:
     """It counts under its kind, and no stop was measured."""
-    record = tally.ended(VmRecord(exits={ExitKind.HALT: 2}), "r1", REBOOT, LAST, stop_s=None, forced=False)
+    record = tally.ended(VmRecord(exits={ExitKind.HALT: 2, ExitKind.REBOOT: 4}), "r1", REBOOT, LAST, stop_s=None, forced=False)
 
-    assert record.exits == {ExitKind.HALT: 2, ExitKind.REBOOT: 1}
+    assert record.exits == {ExitKind.HALT: 2, ExitKind.REBOOT: 5}
     assert record.last_exit == LAST
     assert sum(record.stop_s.counts) == 0
     assert record.forced_stops == 0
@@ -38,7 +39,14 @@ def test_a_stop_is_measured_and_a_forced_one_counted() -> None:
 
     assert record.stop_s.total_s == 61.0
     assert record.forced_stops == 4
+    assert record.last_exit == msgspec.structs.replace(LAST, forced=True)
     assert record.exits == {ExitKind.REBOOT: 1}
+
+
+def test_the_run_that_was_counted_last_is_known() -> None:
+    """A daemon that finds its end again does not count it again."""
+    assert tally.failed(VmRecord(counted_run="r1"), "r2").counted_run == "r2"
+    assert tally.ended(VmRecord(counted_run="r1"), "r2", REBOOT, LAST, stop_s=None, forced=False).counted_run == "r2"
 
 
 @pytest.mark.parametrize(
