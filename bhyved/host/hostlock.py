@@ -8,11 +8,13 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Mapping
 
 from bhyved.core.errors import HostError, in_words
 
 PID_FILE = "bhyved.pid"
+_LOOKED_AT_S = 1.0  # so long may somebody look whether it is locked, which takes microseconds
 
 
 def state_directories(run: str, db: str, log: str) -> dict[str, int]:
@@ -23,7 +25,7 @@ def state_directories(run: str, db: str, log: str) -> dict[str, int]:
         f"{run}/vm": private,
         db: private,
         **{f"{db}/{name}": private for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars", "cloud-init")},
-        log: 0o750,  # consoles hold whatever was typed and shown: wheel may read, others not
+        log: 0o750,  # wheel may see which there are; they hold whatever was typed and shown, and are 0600
     }
 
 
@@ -34,10 +36,15 @@ def make_directories(directories: Mapping[str, int]) -> None:
 
 
 def make_directory(path: str, mode: int) -> None:
-    """`path` is a directory of ours that nobody else can write, with exactly `mode`. Raises HostError, `fatal`."""
+    """`path` is a directory of ours that nobody else can write, with exactly `mode`. Raises HostError, `fatal`.
+
+    Where those above it are missing they are made 0755, whatever the umask is.
+    """
+    above = os.path.dirname(path)
+    if not os.path.exists(above):
+        make_directory(above, 0o755)
     try:
         with contextlib.suppress(FileExistsError):
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.mkdir(path, mode)
         link = os.lstat(path)
         # An administrator may keep /var/db/bhyved elsewhere; only his own (or root's) link leads there.
@@ -73,7 +80,8 @@ class HostLock:
         path = os.path.join(run, PID_FILE)
         try:
             while True:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+                # For root alone: whoever can open it can lock it, since flock(2) asks for no right to write.
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
                 if cls._lock(path, fd):
                     break
         except OSError as error:
@@ -84,11 +92,10 @@ class HostLock:
     def _lock(path: str, fd: int) -> bool:
         """False: the file was removed by its holder, who was just going, before we had the lock; a new one is to be made."""
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            os.fchmod(fd, 0o600)
+            if not _locked(fd):
                 holder = os.read(fd, 32).decode(errors="replace").strip()
-                raise HostError(f"bhyved is already running (pid {holder or 'not yet known'}); it holds {path}", fatal=True) from None
+                raise HostError(f"bhyved is already running (pid {holder or 'not yet known'}); it holds {path}", fatal=True)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
                     os.ftruncate(fd, 0)
@@ -105,6 +112,25 @@ class HostLock:
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         os.close(self._fd)
+
+
+def _locked(fd: int) -> bool:
+    """Lock it; False: a daemon has. One that is only looked at, as by `holder`, will be free in a moment: then a shared lock can be had."""
+    until = time.monotonic() + _LOOKED_AT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            pass
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
 
 
 def holder(run: str) -> int | None:

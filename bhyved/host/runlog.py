@@ -31,8 +31,7 @@ class RunLog:
     def open(self) -> int:
         """For a keeper to print to. Raises HostError."""
         try:
-            # wheel may read it, as it may the consoles
-            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HostError(f"{self.path}: {in_words(error)}") from None
 

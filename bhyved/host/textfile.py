@@ -14,6 +14,7 @@ def write_textfile(path: str, pieces: Iterable[str]) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with open(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o644)  # node_exporter is another user, and the umask may be root's or cron's
             file.writelines(pieces)
         os.rename(temporary, path)
     except BaseException:

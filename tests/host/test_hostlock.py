@@ -1,9 +1,11 @@
 """One daemon a host, over directories that nobody else can write."""
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,48 @@ def test_a_file_removed_between_open_and_lock_is_not_the_lock(tmp_path: Path, mo
     lock.release()
 
 
+def test_only_root_can_open_the_lock(tmp_path: Path) -> None:
+    """flock(2) asks for no right to write: who may read the file could keep the next daemon from starting."""
+    before = os.umask(0)
+    try:
+        (tmp_path / "bhyved.pid").touch()
+        lock = HostLock.take(str(tmp_path))
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / "bhyved.pid").stat().st_mode)]
+    lock.release()
+    lock = HostLock.take(str(tmp_path))
+    modes.append(stat.S_IMODE((tmp_path / "bhyved.pid").stat().st_mode))
+    lock.release()
+
+    assert modes == [0o600, 0o600]
+
+
+def test_a_look_at_the_lock_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    """Whoever asks just then whether a daemon runs (vmctl, which cannot reach it) is waited for."""
+    (tmp_path / "bhyved.pid").touch()
+    looking = os.open(tmp_path / "bhyved.pid", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    gone = threading.Timer(0.05, os.close, (looking,))
+    gone.start()
+    lock = HostLock.take(str(tmp_path))
+
+    assert holder(str(tmp_path)) == os.getpid()
+    lock.release()
+    gone.join()
+
+
+def test_a_lock_that_is_looked_at_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody does that; it is a sentence and no daemon that hangs."""
+    monkeypatch.setattr("bhyved.host.hostlock._LOOKED_AT_S", 0.02)
+    (tmp_path / "bhyved.pid").touch()
+    looking = os.open(tmp_path / "bhyved.pid", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    with pytest.raises(HostError, match=r"^bhyved is already running \(pid not yet known\)"):
+        HostLock.take(str(tmp_path))
+    os.close(looking)
+
+
 def test_a_link_in_place_of_the_pid_file_is_not_followed(tmp_path: Path) -> None:
     """A planted link cannot make the daemon write its pid elsewhere."""
     victim = tmp_path / "victim"
@@ -96,6 +140,17 @@ def test_directories_are_made_with_their_modes(tmp_path: Path) -> None:
         **{f"{db}/{name}": 0o700 for name in ("vm", "history", "events", "good", "good/vm.d", "good/template.d", "vars", "cloud-init")},
         log: 0o750,
     }
+
+
+def test_directories_above_are_for_all_to_pass(tmp_path: Path) -> None:
+    """Under the daemon's own umask, too: other users reach the socket, and grub-bhyve, as nobody, its configuration (contract 2.3)."""
+    before = os.umask(0o077)
+    try:
+        make_directory(str(tmp_path / "vm/bhyved/run"), 0o755)
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("vm", "vm/bhyved", "vm/bhyved/run")] == [0o755] * 3
 
 
 def test_a_directory_that_others_could_write_is_closed(tmp_path: Path) -> None:

@@ -146,7 +146,11 @@ async def test_grubs_files_are_for_nobody(host: OneHost, machine: GuestMachine) 
     """grub-bhyve reads as nobody: the way to its files is open, while the guest's own directory is not."""
     (host.root / "loader.do").write_text("exit 0")
     spec = guest(boot={"loader": "grub", "grub": {"commands": ["linux (hd0,1)/vmlinuz"]}}, disk=[{"path": str(host.disk)}])
-    await machine.prepare(order(spec))
+    before = os.umask(0o077)  # the daemon's
+    try:
+        await machine.prepare(order(spec))
+    finally:
+        os.umask(before)
     directory = host.run / "loader" / "web"
 
     modes = {path: path.stat().st_mode & 0o777 for path in (host.run, host.run / "loader", directory, directory / "grub.cfg")}

@@ -1,6 +1,7 @@
 """What processes and interfaces of this machine use, and the file for node_exporter."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections import namedtuple
@@ -79,6 +80,17 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
     write_textfile(str(path), pieces())
     assert path.read_text() == "a 1\nb 2\n"
     assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_textfile_is_for_node_exporter(tmp_path: Path) -> None:
+    """Which is another user, whatever umask cron(8) or root has."""
+    before = os.umask(0o077)
+    try:
+        write_textfile(str(tmp_path / "bhyved.prom"), ["a 1\n"])
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "bhyved.prom").stat().st_mode) == 0o644
 
 
 def test_textfile_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

@@ -163,14 +163,13 @@ def test_every_change_is_logged_with_who(lab: LabHost) -> None:
 
 
 def test_nothing_of_ours_is_open_to_others(lab: LabHost) -> None:
-    """The socket may be connected to, the pid and the metrics' address may be read; all else is closed to other users."""
+    """The socket may be connected to, the metrics' address may be read; all else is closed to other users."""
     modes = {path.relative_to(lab.root): path.lstat() for top in ("run", "db", "log") for path in (lab.root / top).rglob("*")}
     open_to_others = {str(path) for path, found in modes.items() if found.st_mode & 0o007 and not stat.S_ISLNK(found.st_mode)}
     private = {f"{top}/{name}" for top, names in {"run": ("vm",), "db": ("vm", "good", "events", "history")}.items() for name in names}
 
     assert {name for name in open_to_others if not any(name.startswith(f"{top}/") for top in private)} <= {
         "run/control.sock",
-        "run/bhyved.pid",
         "run/metrics.url",
     }
     assert all(stat.S_IMODE(modes[Path(name)].st_mode) == 0o700 for name in private)
