@@ -17,13 +17,13 @@ from bhyved.core import advice, agenda, hostend, limits, room
 from bhyved.core.assigned import Target
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
-from bhyved.core.ifconfig import parse_ifconfig
+from bhyved.core.ifconfig import Interface, parse_ifconfig
 from bhyved.core.needs import INTERFACE, POOL
 from bhyved.core.needs import split as split_need
 from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.units import Size
 from bhyved.core.values import split_endpoint
-from bhyved.ctl.amounts import one_line
+from bhyved.ctl.amounts import one_line, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK
@@ -109,17 +109,19 @@ class _Visit:
         return int(text) if text.isdigit() else None
 
     def _host(self) -> Iterator[Finding]:
+        if os.geteuid() != 0:
+            yield warn("host", "only root can look everywhere: what follows may miss something, or be wrong")
         try:
             self._target = read_facts(self._tools).target
         except HostError as error:
             yield fail("host", str(error), "bhyved runs on FreeBSD 14 and newer, amd64 and arm64")
             return
         yield ok("host", f"FreeBSD {self._target.release} on {self._target.arch}")
-        if os.geteuid() != 0:
-            yield warn("host", "only root can look everywhere: what follows may miss something")
 
     def _daemon(self) -> Iterator[Finding]:
         pid = hostlock.holder(str(self._spec.paths.run))
+        if pid is None and os.geteuid() != 0:
+            return  # its lock is root's to look at
         if pid is None:
             yield warn("daemon", "bhyved does not run", "sysrc bhyved_enable=YES\nservice bhyved start")
         else:
@@ -142,13 +144,13 @@ class _Visit:
         budget_s = hostend.budget_s(self._rcshutdown_s(), self._number("kern.init_shutdown_timeout"), margin_s)
         needed_s = agenda.shutdown(self._vms, None).needs_s or 0.0
         if needed_s <= budget_s:
-            yield ok("host shutdown", f"all guests can take their time: {needed_s:g} s of {budget_s:g} s")
+            yield ok("host shutdown", f"all guests can take their time: {span(needed_s)} of {span(budget_s)}")
             return
         rc_s = math.ceil(needed_s + margin_s) + OTHERS_S
         init_s = rc_s + INIT_AFTER_S
         remedy = f"sysrc rcshutdown_timeout={rc_s}\necho kern.init_shutdown_timeout={init_s} >> /etc/sysctl.conf"
         remedy += f"\nsysctl kern.init_shutdown_timeout={init_s}"
-        yield warn("host shutdown", f"guests want {needed_s:g} s and get {budget_s:g} s: their stop timeouts are cut short", remedy)
+        yield warn("host shutdown", f"guests want {span(needed_s)} and get {span(budget_s)}: their stop timeouts are cut short", remedy)
 
     def _rcshutdown_s(self) -> float | None:
         try:
@@ -247,14 +249,28 @@ class _Visit:
                 if card.bridge is not None:
                     wanted.setdefault(str(card.bridge), []).append(name)
         for bridge, names in sorted(wanted.items()):
-            if self._interface(bridge):
-                yield ok(f"bridge {bridge}", f"is there, for {', '.join(names)}")
-            else:
+            there = self._interface(bridge)
+            if there is None:
                 yield fail(
                     f"bridge {bridge}",
                     f"does not exist; wanted by {', '.join(names)}",
                     f'sysrc cloned_interfaces+="{bridge}"\nservice netif cloneup',
                 )
+            else:
+                yield from self._bridge(there, names)
+
+    def _bridge(self, bridge: Interface, names: list[str]) -> Iterator[Finding]:
+        """A bridge that is there. It and the host's cards on it must be up (bridge(4)); guests' taps are told by name (contract 5.3)."""
+        about = f"bridge {bridge.name}"
+        cards = [name for name in bridge.members if not name.startswith(("tap", "vmnet"))]
+        members = [card for card in map(self._interface, cards) if card is not None]
+        down = [each.name for each in (bridge, *members) if not each.is_up]
+        for name in down:
+            whose = "it is" if name == bridge.name else f"{name}, which is on it, is"
+            yield warn(about, f"{whose} down, and passes nothing for {', '.join(names)}", f"ifconfig {name} up")
+        if not down:
+            alone = "" if members else "; no card of the host is on it, so that guests reach each other, and what the host routes"
+            yield ok(about, f"is there, for {', '.join(names)}{alone}")
 
     def _taps(self) -> Iterator[Finding]:
         """Contract 5.3. bhyved brings taps up itself, once, before bhyve opens them."""
@@ -263,7 +279,7 @@ class _Visit:
             return
         for name, spec in sorted(self._vms.items()):
             for card in spec.network:
-                if card.tap is not None and not self._interface(str(card.tap)):
+                if card.tap is not None and self._interface(str(card.tap)) is None:
                     yield fail(f"tap {card.tap}", f"does not exist; wanted by {name}", f"ifconfig {card.tap} create")
         if self._number("net.link.tap.up_on_open") == 0:
             text = "net.link.tap.up_on_open is 0: a tap that somebody takes down under a guest stays down when the guest opens it again"
@@ -288,18 +304,18 @@ class _Visit:
         """Or may do: its ledger is there, and then the port is its own."""
         return os.path.exists(f"{self._spec.paths.run}/vm/{name}/run.toml")
 
-    def _interface(self, name: str) -> bool:
+    def _interface(self, name: str) -> Interface | None:
         try:
             result = self._tools.ask(("ifconfig", name), ok=None)
         except HostError:
-            return False
-        return result.status == 0 and name in parse_ifconfig(result.text)
+            return None
+        return parse_ifconfig(result.text).get(name) if result.status == 0 else None
 
     def _needs(self) -> Iterator[Finding]:
         for need in sorted({need for spec in self._vms.values() for need in spec.order.needs}):
             kind, name = split_need(need)
             if kind == INTERFACE:
-                there = self._interface(name)
+                there = self._interface(name) is not None
             elif kind == POOL:
                 there = self._pool(name)
             else:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def test_a_healthy_host(patient: Patient) -> None:
     assert (ran.status, ran.err) == (0, "")
     assert "ok    configuration: 1 guest, no problem\n" in ran.out
     assert "ok    host: FreeBSD 15 on amd64\n" in ran.out
-    assert "ok    bridge bridge0: is there, for web\n" in ran.out
+    assert "ok    bridge bridge0: is there, for web; no card of the host is on it, so that guests reach each other, and what" in ran.out
     assert "ok    needs: the pool zroot is there\n" in ran.out
     assert "ok    web: nothing against it\n" in ran.out
     assert "fail" not in ran.out
@@ -94,7 +95,7 @@ def test_stop_timeouts_that_do_not_fit(patient: Patient) -> None:
     """The very lines for rc.conf and sysctl.conf, with which they fit."""
     patient.guest("web", '[stop]\ntimeout = "5m"\n')
     text, remedy = patient.findings("warn")["host shutdown"]
-    assert text == "guests want 320 s and get 85 s: their stop timeouts are cut short"
+    assert text == "guests want 5m20s and get 1m25s: their stop timeouts are cut short"
     assert remedy.splitlines() == [
         "sysrc rcshutdown_timeout=355",
         "echo kern.init_shutdown_timeout=385 >> /etc/sysctl.conf",
@@ -115,6 +116,25 @@ def test_what_keeps_a_guest_from_starting(patient: Patient, tmp_path: Path) -> N
     assert fails["bridge bridge7"] == ("does not exist; wanted by web", 'sysrc cloned_interfaces+="bridge7"\nservice netif cloneup')
     assert "gone.img: no such file or directory" in fails["web"][0]
     assert fails["efi"][0] == f"firmware {tmp_path}/gone.fd does not exist"
+
+
+def test_a_bridge_that_passes_nothing(patient: Patient) -> None:
+    """It is down, or the host's card on it is; a tap that is down is a guest's own affair."""
+
+    def ifconfig(*words: str) -> None:
+        subprocess.run([f"{patient.root}/bin/ifconfig", *words], check=True, capture_output=True)
+
+    patient.guest("web", '[[network]]\nbridge = "bridge0"\n')
+    ifconfig("tap7", "create")
+    patient.set(sysctl={"net.link.bridge.member_ifaddrs": 1})  # em0 has the host's address
+    ifconfig("bridge0", "addm", "em0", "addm", "tap7", "up")
+    assert patient.findings("ok")["bridge bridge0"] == ("is there, for web", "")
+    ifconfig("em0", "down")
+    assert patient.findings("warn")["bridge bridge0"] == ("em0, which is on it, is down, and passes nothing for web", "ifconfig em0 up")
+    ifconfig("em0", "up")
+    ifconfig("bridge0", "down")
+
+    assert patient.findings("warn")["bridge bridge0"] == ("it is down, and passes nothing for web", "ifconfig bridge0 up")
 
 
 def test_a_disk_of_two_guests(patient: Patient, tmp_path: Path) -> None:
@@ -222,3 +242,13 @@ def test_nothing_is_changed(patient: Patient) -> None:
     patient.ask()
 
     assert {path: path.stat().st_mtime_ns for path in patient.root.rglob("*")} == before
+
+
+def test_what_only_root_can_see(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are told before anything else that something may be wrong, and nothing of a daemon whose lock they cannot look at."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    checks = json.loads(patient.ask("--json").out)["checks"]
+    told = [check for check in checks if check["about"] != "configuration"]
+
+    assert told[0]["text"] == "only root can look everywhere: what follows may miss something, or be wrong"
+    assert "daemon" not in {check["about"] for check in told}
