@@ -109,22 +109,26 @@ def check_free(disks: Iterable[DiskUse], users: Callable[[str], Iterable[tuple[s
 
 
 def find_firmware(spec: VmSpec, bin: Iterable[str]) -> str:
-    """The bootrom's path. Where the file names none, it is in `share` beside one of the directories of commands."""
+    """The bootrom's path, which may be the one that the guest's file names; '' for a guest that needs none. Raises HostError."""
     wanted = firmware(spec)
-    if not wanted or spec.boot.firmware is not None:
-        places = [wanted] if wanted else []
-    else:
-        beside = dict.fromkeys(os.path.dirname(directory) for directory in bin)
-        places = [f"{prefix}/{wanted.removeprefix(_LOCAL)}" for prefix in beside]
-    if not places:
+    if not wanted:
         return ""
-    found = next((path for path in places if os.path.isfile(path)), None)
+    if spec.boot.firmware is not None:
+        if not os.path.isfile(wanted):
+            raise HostError(f"firmware {wanted} does not exist", fatal=True)
+        return wanted
+    found = of_package(wanted, bin)
     if found is not None:
         return found
-    if spec.boot.firmware is not None:
-        raise HostError(f"firmware {wanted} does not exist", fatal=True)
     package = {UEFI: "edk2-bhyve", UEFI_CSM: "uefi-edk2-bhyve-csm"}.get(wanted, "u-boot-bhyve-arm64")
     raise HostError(f"firmware {wanted} does not exist: pkg install {package}", fatal=True)
+
+
+def of_package(path: str, bin: Iterable[str]) -> str | None:
+    """Where a file is that a package has put below /usr/local: in `share` beside one of the directories of commands."""
+    beside = dict.fromkeys(os.path.dirname(directory) for directory in bin)
+    places = (f"{prefix}/{path.removeprefix(_LOCAL)}" for prefix in beside)
+    return next(filter(os.path.isfile, places), None)
 
 
 def _bootvars(spec: VmSpec, rom: str, path: str) -> tuple[str, tuple[str, ...]]:

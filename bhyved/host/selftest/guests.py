@@ -9,12 +9,12 @@ import trio
 
 from bhyved.core.assigned import UEFI, UEFI_VARS
 from bhyved.core.selfcheck import GUEST
+from bhyved.host.backing import of_package
 from bhyved.host.selftest.bench import Bench, Check, Guest, Wrong
 from bhyved.host.selftest.needs import NotHere
 from bhyved.host.toolbox import said_by
 
 _ABORTED, _TERMINATED, _KILLED = 134, 143, 137  # a shell's words for deaths by signal
-_LOCAL = "/usr/local/"
 _NO_ACPI = {"acpi_tables": "false"}
 _AT_ONCE, _ROUNDS = 4, 3
 STAYS_S = 0.5  # a signal that kills does so at once
@@ -193,19 +193,11 @@ async def _loader_without_disk(bench: Bench) -> str:
     return f"exit status 64, {result.stderr.decode(errors='replace').strip()}"
 
 
-def _find_firmware(bench: Bench) -> str:
-    """As the daemon finds it: in `share` beside one of the directories of commands. Raises NotHere."""
-    beside = dict.fromkeys(os.path.dirname(directory) for directory in bench.tools.bin)
-    for prefix in beside:
-        path = f"{prefix}/{UEFI.removeprefix(_LOCAL)}"
-        if os.path.isfile(path):
-            return path
-    raise NotHere("edk2-bhyve is not installed: pkg install edk2-bhyve")
-
-
 async def _firmware(bench: Bench) -> str:
     await bench.needs.pc()
-    rom = _find_firmware(bench)
+    rom = of_package(UEFI, bench.tools.bin)
+    if rom is None:
+        raise NotHere("edk2-bhyve is not installed: pkg install edk2-bhyve")
     variables = shutil.copy(f"{os.path.dirname(rom)}/{UEFI_VARS}", f"{bench.directory}/vars.fd")
     files = {"bootrom": rom, "lpc.bootrom": rom, "bootvars": variables, "lpc.bootvars": variables}
     async with bench.guest({"memory.size": "256M", **files}) as guest:
