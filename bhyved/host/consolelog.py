@@ -18,6 +18,7 @@ from bhyved.core import logindex
 from bhyved.core.console import LogPolicy, Mark, Output
 from bhyved.core.errors import HostError, in_words
 from bhyved.core.logindex import Entry, Head
+from bhyved.host.durable import write_whole
 from bhyved.host.ringfile import file_word
 
 _TAIL_BYTES = 1 << 16  # of an index: holds its last line, whatever is in it
@@ -268,9 +269,7 @@ def _is_line_start(log: int, place: int) -> bool:
 
 
 def _write_all(fd: int, data: bytes | bytearray) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    write_whole(fd, data)
     return len(data)
 
 

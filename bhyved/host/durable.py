@@ -60,7 +60,7 @@ def write_new(path: str, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def write_whole(fd: int, data: bytes) -> None:
+def write_whole(fd: int, data: bytes | bytearray) -> None:
     """All of `data`: a full disk may take a part and say nothing."""
     view = memoryview(data)
     while view:

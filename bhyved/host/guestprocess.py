@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.core.exits import Stage
 from bhyved.host.keeper import Trace
 from bhyved.host.processes import Processes, has_title
@@ -144,7 +144,7 @@ def _send(pid: int, number: signal.Signals) -> None:
     except ProcessLookupError:
         return
     except OSError as error:
-        raise HostError(f"process {pid} could not be sent {number.name}: {(error.strerror or '').lower()}") from None
+        raise HostError(f"process {pid} could not be sent {number.name}: {in_words(error)}") from None
 
 
 def _told(heard: bytes) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import trio
 
-from bhyved.core.errors import HostError
+from bhyved.core.errors import HostError, in_words
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Result, ToolError, Tools, said_by
 
@@ -45,7 +45,7 @@ class Vmm:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
+            raise HostError(f"{path}: {in_words(error)}") from None
 
     async def destroy(self, name: str, *, pass_fd: int | None = None) -> bool:
         """Destroy the node and see it gone; False when there was none. No bhyve of that name may live.

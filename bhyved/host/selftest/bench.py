@@ -125,16 +125,7 @@ class Guest:
 
     async def _gone(self, limit_s: float) -> bool:
         """Wait until neither keeper nor bhyve is there; False: they were when the time was up."""
-        watch = self._liveness.watch()
-        if watch is None:
-            return True
-        try:
-            with trio.move_on_after(limit_s):
-                await watch.wait_end(lambda data: None)
-                return True
-            return False
-        finally:
-            watch.close()
+        return not await self._liveness.is_held_still(limit_s)
 
     async def end(self, limit_s: float | None = None) -> int | None:
         """The shell's status of its end; None: it runs on."""
