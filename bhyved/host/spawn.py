@@ -154,6 +154,14 @@ def reap(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child is there no more; one that has ended is reaped by that."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
 def seal_inherited(below: int = 256) -> None:
     """Mark what this process inherited beyond 0, 1, 2 close-on-exec, so that no guest holds it. Called once, at start."""
     for number in range(3, below):

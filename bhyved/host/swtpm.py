@@ -13,7 +13,7 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.host.hostlock import make_directory
 from bhyved.host.processes import Processes
-from bhyved.host.spawn import spawn
+from bhyved.host.spawn import has_ended, spawn
 from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.toolbox import Tools, not_run
 
@@ -87,12 +87,6 @@ class Swtpm:
 
     def _reaped(self) -> bool:
         """Whether our child has ended; no zombie stays."""
-        if self._pid is None:
-            return True
-        try:
-            gone = os.waitpid(self._pid, os.WNOHANG)[0] != 0
-        except ChildProcessError:
-            gone = True
-        if gone:
+        if self._pid is not None and has_ended(self._pid):
             self._pid = None
-        return gone
+        return self._pid is None

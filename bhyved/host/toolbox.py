@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from bhyved.core.daemonfacts import CommandFacts
 from bhyved.core.errors import HostError, in_words
+from bhyved.host.spawn import has_ended
 
 SENTENCE_CHARS = 400  # of a command's own text in a message: a line or two of a terminal
 WORD_CHARS = 120  # of one word of a command in a message: any path that people give
@@ -77,11 +78,7 @@ class Tools:
     def reap_stuck(self) -> None:
         """Forget the stuck children that the kernel has let go meanwhile."""
         for pid in list(self.stuck):
-            try:
-                gone = os.waitpid(pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:
-                gone = True
-            if gone:
+            if has_ended(pid):
                 del self.stuck[pid]
 
     def ask(self, argv: Sequence[str], *, limit_s: float = 10.0, ok: Collection[int] | None = (0,)) -> Result:
