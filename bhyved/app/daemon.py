@@ -194,7 +194,7 @@ class Daemon:
         try:
             metrics = self._metrics()
             web = WebKeeper(partial(self._web, metrics), self._web_opened)
-            self._guests.on_reload = partial(_put_in_force, metrics, web)
+            self._guests.on_reload(partial(_put_in_force, metrics, web))
             snapshots = Snapshots(self._guests, self._datasets, self._census.outdated)
             views = Views(metrics=metrics, new_link=web.new_link, problems=self._problems, snapshots=snapshots)
             control = Control(self._guests, views, peer, euid=os.geteuid())

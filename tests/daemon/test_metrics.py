@@ -142,7 +142,7 @@ async def test_others_run_during_a_scrape() -> None:
         nursery.cancel_scope.cancel()
     pieces = list(scrape.pieces())
     assert rendered >= 1000 // metrics.SLICE
-    assert turns >= len(pieces) > 10
+    assert turns >= len(pieces) - 1 > 10  # who goes first is drawn
     assert text == "".join(pieces)
 
 

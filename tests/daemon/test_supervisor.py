@@ -209,7 +209,7 @@ async def test_a_reload_puts_in_force_what_can_be_and_no_more(autojump_clock: tr
     """Pace, hooks and log level change at once; paths and listeners need a new daemon, and the plan says so."""
     async with lab(guest(), daemon=FAST) as it:
         told: list[DaemonSpec] = []
-        it.guests.on_reload = told.append
+        it.guests.on_reload(told.append)
         new = DaemonSpec(
             paths=Paths(run=AbsPath("/elsewhere")), start_parallel=7, log=Log(level="debug"), hooks=Hooks(crash=("/bin/page-me",))
         )
