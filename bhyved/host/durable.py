@@ -1,4 +1,4 @@
-"""Files that must be whole or not be there: temporary file, fsync, rename, fsync of the directory.
+"""Files that must be whole or not be there: temporary file, fsync, rename, fsync of the directory; and plain ones that go with the host.
 
 Blocking: call it in a thread while the loop runs. Files are made 0600 and a symbolic link in the place of one is replaced, never
 followed.
@@ -108,6 +108,16 @@ def read_plain(path: str, limit: int = READ_LIMIT_BYTES) -> bytes:
             raise OSError(0, f"has {found.st_size} bytes, more than {limit}", path)
         with open(fd, "rb", closefd=False) as file:
             return file.read(limit + 1)
+    finally:
+        os.close(fd)
+
+
+def write_plain(path: str, data: bytes, how: int, mode: int = 0o600) -> None:
+    """A file that need not outlive the host. `how`: os.O_EXCL where there must be none, os.O_TRUNC where there may be. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | how | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)  # whatever the umask is
+        write_whole(fd, data)
     finally:
         os.close(fd)
 

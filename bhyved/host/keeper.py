@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bhyved.core.errors import HostError, in_words
-from bhyved.host.durable import remove, write_whole
+from bhyved.host.durable import remove, write_plain
 from bhyved.host.spawn import spawn
 
 #: Words: `ignore` or `default` (what the child does with SIGTERM), the file for the pid, the file for the status, the command.
@@ -75,11 +75,7 @@ class Trace:
         self._is_removed = False
         for path, content in ((self.begin_path, begin), (self.pid_path, _BLANKS), (self.exit_path, _BLANKS)):
             try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                try:
-                    write_whole(fd, content)
-                finally:
-                    os.close(fd)
+                write_plain(path, content, os.O_EXCL)
             except OSError as error:
                 raise HostError(f"{path}: {in_words(error)}") from None
 

@@ -18,7 +18,7 @@ from bhyved.core.errors import HostError, in_words
 from bhyved.core.spec import VmSpec
 from bhyved.core.units import dec_hook, enc_hook
 from bhyved.host.claims import Claims
-from bhyved.host.durable import read_plain, remove, write_whole
+from bhyved.host.durable import read_plain, remove, write_plain
 
 VERSION = 1
 FILE = "run.toml"
@@ -155,11 +155,7 @@ class Ledgers:
         # As a literal string, which takes JSON as it is: a quarter of a millisecond of escaping less.
         text = f"spec = '{table.pop('spec', '')}'\n{tomli_w.dumps(table)}"
         try:
-            fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                write_whole(fd, text.encode())
-            finally:
-                os.close(fd)
+            write_plain(f"{path}.new", text.encode(), os.O_TRUNC)
             # Not in one step: to replace a file makes some file systems flush it, milliseconds of every restart. A daemon that is killed
             # in between leaves no run without its ledger: none has begun, and taps and nodes without one are removed at the next start.
             if not atomically:

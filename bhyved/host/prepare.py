@@ -23,7 +23,7 @@ from bhyved.core.loader import LoaderCall, loader_call
 from bhyved.core.saved import Here, SavedState, mismatch, moved
 from bhyved.host import backing, cards, vnc
 from bhyved.host.backing import Backing
-from bhyved.host.durable import write_whole
+from bhyved.host.durable import write_plain
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ledger import VERSION, Ledger, Tap, spec_of, spec_text
 from bhyved.host.limiting import refuse_unlimited
@@ -317,13 +317,7 @@ async def _beside(work: Callable[[], Awaitable[T]], other: Callable[[], Awaitabl
 
 
 def _write(path: str, text: str, mode: int) -> None:
-    """Without fsync: it dies with the host."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(fd, mode)
-            write_whole(fd, text.encode())
-        finally:
-            os.close(fd)
+        write_plain(path, text.encode(), os.O_TRUNC, mode)
     except OSError as error:
         raise HostError(f"{path}: {in_words(error)}") from None

@@ -15,7 +15,7 @@ import trio
 from bhyved.core.errors import HostError, in_words
 from bhyved.core.seed import LABEL, Files, fingerprint_in, makefs, marked
 from bhyved.core.seed import fingerprint as fingerprint_of
-from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, write_whole
+from bhyved.host.durable import read_plain, remove, sync_directory, sync_file, write_plain
 from bhyved.host.hostlock import make_directory
 from bhyved.host.ownedfile import LIMIT_BYTES
 from bhyved.host.tool import run_tool
@@ -100,11 +100,7 @@ def _lay_out(seed: Files, scratch: str, fresh: str) -> None:
     make_directory(os.path.dirname(fresh), 0o700)
     make_directory(scratch, 0o700)
     for name, data in {fresh: b"", **{f"{scratch}/{name}": data for name, data in marked(seed).items()}}.items():
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            write_whole(fd, data)
-        finally:
-            os.close(fd)
+        write_plain(name, data, os.O_EXCL)
 
 
 def _put(fresh: str, path: str) -> None:
