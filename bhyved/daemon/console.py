@@ -20,7 +20,8 @@ import trio
 
 from bhyved.core.console import ConsoleSpec, ConsoleStats, MarkKind
 from bhyved.core.errors import HostError
-from bhyved.daemon.hub import ConsoleHub, ConsolePorts, Shared, Tell
+from bhyved.daemon.consoleports import ConsolePorts, Shared, Tell
+from bhyved.daemon.hub import ConsoleHub
 from bhyved.daemon.rawsocket import serve_raw
 
 _log = structlog.get_logger()

@@ -6,93 +6,29 @@ viewer, the log or a stuck guest does not take is dropped at that end, counted, 
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import trio
 
 from bhyved.core.ansi import decode, plain
-from bhyved.core.console import ConsoleSpec, ConsoleStats, Mark, MarkKind, Output, Page
+from bhyved.core.console import ConsoleSpec, ConsoleStats, Mark, MarkKind, Output
 from bhyved.core.errors import HostError
 from bhyved.core.pattern import Watch
 from bhyved.core.ring import Ring
-from bhyved.daemon.logpump import Book, Log, LogPump
+from bhyved.daemon.consoleports import LogReader, RingHandle, Shared
+from bhyved.daemon.keyboard import Keyboard
+from bhyved.daemon.logpump import Book
 from bhyved.daemon.ports import Tty
-from bhyved.daemon.together import Together
 from bhyved.daemon.viewer import CHUNK_BYTES, Viewer
 
-#: Keystrokes that may wait for a guest that does not read: a large paste. The line itself holds 23 KB more (contract 4.4).
-INPUT_BYTES = 1 << 16
 #: B's input queue at 115200 (contract 4.4): when so much waited, what the guest printed after it was dropped.
 LINE_QUEUE_BYTES = 23_040
 #: Between two attempts to open a line: it may be there in a moment (bhyve makes its sockets as it starts), or not for days.
 REOPEN_SOCKET_S, REOPEN_TTY_S, REOPEN_LAST_S = 0.02, 1.0, 60.0
 #: For the kernel to drain a line that is closed (contract 4.4); longer means that the thread is left behind.
 CLOSE_S = 2.0
-#: Between two writes to a line that says it is writable and takes nothing.
-STUCK_S = 0.05
 
 Claim = Literal["granted", "busy", "read-only"]
-
-
-class RingHandle(Protocol):
-    """A ring, and where it came from."""
-
-    ring: Ring
-    found: bool
-    problem: str
-
-    def close(self) -> None: ...
-
-
-class LogReader(Protocol):
-    """What the log files say. Every method blocks on the disk and raises HostError."""
-
-    def read(self, since: int, limit: int) -> Page:
-        """Output and marks from `since` on, at most `limit` bytes of output."""
-
-    def boots(self) -> list[int]:
-        """The offsets at which runs began, oldest first."""
-
-    def offset_at(self, time: float) -> int | None:
-        """The offset of the first output at or after a unix time."""
-
-    def line_offset(self, lines: int, end: int) -> int:
-        """The offset at which the last `lines` lines before `end` begin."""
-
-
-class ConsolePorts(Protocol):
-    """What a hub needs of its host. All but `open_line` may block on the disk."""
-
-    async def open_line(self, spec: ConsoleSpec) -> Tty:
-        """Raises HostError."""
-
-    def open_ring(self, name: str, spec: ConsoleSpec) -> RingHandle:
-        """Never fails: without a file it lives in memory."""
-
-    def open_log(self, name: str, spec: ConsoleSpec, *, first: bool) -> Log | None:
-        """None: not logged."""
-
-    def reader(self, name: str, spec: ConsoleSpec, *, first: bool) -> LogReader:
-        """For the log files of a console, whether or not they are written to now."""
-
-    def forget(self, name: str, spec: ConsoleSpec) -> None:
-        """The guest is no longer configured: the ring goes, logs stay. Raises HostError."""
-
-
-Tell = Callable[[str, str, Mapping[str, str | int]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """What all hubs of a host have in common."""
-
-    ports: ConsolePorts
-    tell: Tell
-    clock: Callable[[], float]
-    pump: LogPump = field(default_factory=LogPump)
-    histories: Together[tuple[RingHandle, int | None, str]] = field(default_factory=Together)
 
 
 class ConsoleHub:
@@ -118,9 +54,8 @@ class ConsoleHub:
         self._kick = trio.Event()
         self._listeners: set[trio.Event] = set()
         self._watches: list[tuple[Watch, trio.Event]] = []
-        self._input = bytearray()
-        self._typing = trio.Event()
-        self._output_bytes = self._input_bytes = self._dropped_bytes = 0
+        self._keyboard = Keyboard()
+        self._output_bytes = self._dropped_bytes = 0
 
     # --- what others ask -----------------------------------------------------------------------------------------------------
 
@@ -161,7 +96,7 @@ class ConsoleHub:
             problem=self.problem,
             offset=self.offset,
             output_bytes=self._output_bytes,
-            input_bytes=self._input_bytes,
+            input_bytes=self._keyboard.taken_bytes,
             dropped_bytes=self._dropped_bytes + sum(viewer.backlog.lost_bytes for viewer in self.viewers),
             unlogged_bytes=self._book.lost_bytes if self._book else 0,
             viewers=len(self.viewers),
@@ -246,7 +181,7 @@ class ConsoleHub:
             self._kick.set()
         elif kind == "exit":
             self._ring.end_run()
-            self._input.clear()  # typed for the guest that has gone, not for the next
+            self._keyboard.clear()  # typed for the guest that has gone, not for the next
         self._note(kind, text)
 
     def _note(self, kind: MarkKind, text: str) -> None:
@@ -300,31 +235,9 @@ class ConsoleHub:
         for viewer in self.viewers:
             viewer.note({"event": "writer", "writer": self.writer.who if self.writer else "", "you": viewer is self.writer})
 
-    # --- keystrokes ----------------------------------------------------------------------------------------------------------
-
     def send(self, data: bytes) -> int:
         """Type `data`, in order; how many bytes of it were taken. Never waits."""
-        if self._line is None:
-            return 0
-        taken = data[: INPUT_BYTES - len(self._input)]
-        written = 0 if self._input else self._line.write(taken)
-        if written < len(taken):
-            self._input += taken[written:]
-            self._typing.set()
-        self._input_bytes += len(taken)
-        return len(taken)
-
-    async def _type(self, line: Tty) -> None:
-        """Write what waits, whenever the line takes something."""
-        while True:
-            await self._typing.wait()
-            self._typing = trio.Event()
-            while self._input:
-                await trio.lowlevel.wait_writable(line.fd)
-                written = line.write(bytes(self._input[:4096]))
-                del self._input[:written]
-                if not written:
-                    await trio.sleep(STUCK_S)
+        return 0 if self._line is None else self._keyboard.send(self._line, data)
 
     # --- the line ------------------------------------------------------------------------------------------------------------
 
@@ -419,7 +332,7 @@ class ConsoleHub:
             self._took(data)
         self._opened.set()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._type, line)
+            nursery.start_soon(self._keyboard.type, line)
             while not dead:
                 await trio.lowlevel.wait_readable(line.fd)
                 data, dead = _drain(line)

@@ -11,7 +11,7 @@ from bhyved.host.tty import Line, LineMissing, open_line
 
 
 class HostConsoles:
-    """Satisfies `daemon.hub.ConsolePorts`. `load_nmdm` loads the kernel module and raises HostError where it cannot."""
+    """Satisfies `daemon.consoleports.ConsolePorts`. `load_nmdm` loads the kernel module and raises HostError where it cannot."""
 
     def __init__(self, *, run: Path, log: Path, load_nmdm: Callable[[], Awaitable[None]]) -> None:
         self._rings = RingFiles(run / "console")
