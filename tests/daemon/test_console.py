@@ -342,7 +342,7 @@ async def test_plain_requests(tmp_path: Path, line: GuestLine) -> None:
                 await alice.until_event("writer", you=True)
                 with pytest.raises(Refused, match="alice has the keyboard of web1's com1"):
                     await consoleask.send(daemon.consoles, SendParams(name="web1", text="x"))
-            with pytest.raises(Refused, match="no console 'com9'; it has com1"):
+            with pytest.raises(Refused, match='web1 has no console "com9"; it has com1'):
                 await consoleask.log(daemon.consoles, LogParams(name="web1", port="com9"))
 
         assert waited.found
