@@ -14,7 +14,7 @@ from bhyved.core.drain import Drain
 from bhyved.core.reload import Change, Effect, worst
 from bhyved.core.spec import Ready, VmSpec
 from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, frozen_text, utc_text
-from bhyved.core.units import Duration
+from bhyved.core.units import span
 
 #: Host commands take milliseconds; a preparation this long has met one that hangs.
 SLOW_PREPARE_S = 15.0
@@ -64,18 +64,6 @@ def explain(case: Case) -> Explanation:
     if case.spec is None:
         hint = f"put its file back, or `vmctl reload --prune` to stop and forget {case.name}"
     return Explanation(tuple(sentences), hint)
-
-
-def span(seconds: float) -> str:
-    """A duration for people: its two largest units, tenths below ten seconds."""
-    if seconds < 10:
-        return str(Duration(round(max(0.0, seconds), 1)))
-    whole = round(seconds)
-    for unit_s in (86_400, 3600, 60):
-        if whole >= unit_s:
-            smaller_s = {86_400: 3600, 3600: 60, 60: 1}[unit_s]
-            return str(Duration(whole // smaller_s * smaller_s))
-    return str(Duration(whole))
 
 
 # --- one function a phase -------------------------------------------------------------------------------------------------------
@@ -207,7 +195,8 @@ def _backoff(case: Case) -> _Said:
     said = [_with_reason(f"{case.name} waits before it is started again", status.reason)]
     if status.next_start is not None:
         in_s = f"next start in {span(status.next_start - case.now)}"
-        said.append(f"{status.attempts}, {in_s}" if status.attempts else in_s)
+        is_new = status.attempts and status.attempts not in status.reason
+        said.append(f"{status.attempts}, {in_s}" if is_new else in_s)
     return said, _last_hint(case) or f"vmctl start {case.name} starts it now and forgets the count"
 
 

@@ -5,6 +5,8 @@ Parsed here; `core.turns` holds a guest back while one is missing, `host.needs` 
 
 import re
 
+from bhyved.core.units import span
+
 INTERFACE, PATH, POOL = "interface", "path", "pool"
 
 #: Words of ifconfig(8) and zpool(8): one that began with a dash would be an option.
@@ -40,5 +42,5 @@ def waits_for(need: str, why: str | None, period_s: float, *, told: bool) -> str
     kind, name = split(need)
     if why is None:
         return f"waiting to see whether the {kind} {name} is there"
-    when = f"when the host tells of something new, and every {period_s:g} s" if told else f"every {period_s:g} s"
+    when = f"when the host tells of something new, and every {span(period_s)}" if told else f"every {span(period_s)}"
     return f"waiting for the {kind} {name}: {why} (looked at {when})"

@@ -12,7 +12,7 @@ import msgspec
 from bhyved.core.exits import Exit, ExitKind
 from bhyved.core.spec import Restart
 from bhyved.core.status import Book
-from bhyved.core.units import Limit
+from bhyved.core.units import Limit, span
 from bhyved.core.verdict import HoldFor as HoldFor
 from bhyved.core.verdict import StartAt as StartAt
 from bhyved.core.verdict import Stay as Stay
@@ -70,7 +70,7 @@ def judge_failed_start(restart: Restart, why: str, book: Book, *, now: float, rn
 
 
 def decision(verdict: Verdict, restart: Restart, book: Book, now: float) -> str:
-    """What follows, as the record of the run tells it: "starting again in 4.2 s (crash 2 of 5)"."""
+    """What follows, as the record of the run tells it: "starting again in 4.2s (crash 2 of 5)"."""
     match verdict:
         case Stay():
             return f"stays down: {verdict.reason}"
@@ -79,7 +79,7 @@ def decision(verdict: Verdict, restart: Restart, book: Book, now: float) -> str:
         case StartAt(cause=""):
             return f"starting again: {verdict.reason}"
         case StartAt():
-            when = f"in {round(verdict.at - now, 1):g} s" if verdict.at > now else "at once"
+            when = f"in {span(verdict.at - now)}" if verdict.at > now else "at once"
             return f"starting again {when} ({_counted(verdict.cause, restart, book, now)})"
 
 

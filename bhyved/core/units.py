@@ -77,6 +77,18 @@ class Duration(float):
         return f"Duration.parse({str(self)!r})"
 
 
+def span(seconds: float) -> str:
+    """A duration for people: its two largest units, tenths below ten seconds."""
+    if seconds < 10:
+        return str(Duration(round(max(0.0, seconds), 1)))
+    whole = round(seconds)
+    for unit_s in (86_400, 3600, 60):
+        if whole >= unit_s:
+            smaller_s = {86_400: 3600, 3600: 60, 60: 1}[unit_s]
+            return str(Duration(whole // smaller_s * smaller_s))
+    return str(Duration(whole))
+
+
 class Limit:
     """So many within a sliding window, written `5 in 5m`. A plain class: msgspec would read a struct from a table, not from text."""
 

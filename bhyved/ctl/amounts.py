@@ -7,7 +7,7 @@ _UNITS = ((86_400, "d", 3600, "h", 24), (3600, "h", 60, "m", 60), (60, "m", 1, "
 
 
 def span(seconds: float) -> str:
-    """What `core.explain.span` says, without the imports of `core.units`: the larger units, tenths below ten seconds."""
+    """What `core.units.span` says, without the imports of `core.units`: the larger units, tenths below ten seconds."""
     if seconds < 10:
         tenths = round(max(0.0, round(seconds, 1)) * 10)
         if tenths % 10 == 0:

@@ -18,6 +18,7 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.core.spec import Hooks as HookSpec
 from bhyved.core.status import VmStatus
+from bhyved.core.units import span
 from bhyved.daemon.events import Events
 from bhyved.daemon.ports import Commands
 
@@ -58,7 +59,7 @@ class Hooks:
         else:
             text = ran.text
             if ran.status is None:
-                problem = f"{which} did not end within {limit_s:g} s and was killed"
+                problem = f"{which} did not end within {span(limit_s)} and was killed"
             elif ran.status != 0:
                 problem = f"{which} ended with status {ran.status}" + (f": {text}" if text else "")
         self._tell(problem, text, moment, argv, began, status)

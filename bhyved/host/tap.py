@@ -94,7 +94,8 @@ class Taps:
         except ToolError as error:
             there = await self.look(bridge)
             if there is None:
-                raise HostError(f'bridge "{bridge}" does not exist') from None
+                remedy = "make it (cloned_interfaces in rc.conf), or name another in network.bridge"
+                raise HostError(f'bridge "{bridge}" does not exist: {remedy}') from None
             if name not in there.members:  # it may be: rc.conf's autobridge_interfaces adds taps by pattern
                 raise HostError(f'{name} cannot join bridge "{bridge}": {error}') from None
 

@@ -8,11 +8,12 @@ import pytest
 from bhyved.core.devices import Graphics, VirtioConsole
 from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
-from bhyved.core.explain import Case, explain, history_line, span, unready
+from bhyved.core.explain import Case, explain, history_line, unready
 from bhyved.core.limits import Limits
 from bhyved.core.reload import Change, Effect
 from bhyved.core.spec import AGENT_PORT, Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
+from bhyved.core.units import span
 from bhyved.core.values import Pattern, Text
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -239,6 +240,13 @@ def test_stopping_says_when_the_power_is_cut():
     assert sentences[0] == "web1 has been shutting down for 12s: stopped by alice"
     assert "1m after the stop began" in sentences[1]
     assert hint == "vmctl poweroff web1 cuts the power now"
+
+
+def test_backoff_says_what_its_reason_says_once():
+    """A failed start has its number in the reason."""
+    seen = status("backoff", reason='bridge "b" does not exist (failed start 2)', attempts="failed start 2", next_start=NOW + 4)
+
+    assert why(seen)[0] == ['web1 waits before it is started again: bridge "b" does not exist (failed start 2)', "next start in 4s"]
 
 
 def test_backoff_counts_attempts_and_seconds():

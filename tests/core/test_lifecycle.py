@@ -248,9 +248,9 @@ def test_a_stable_run_forgives_what_was_before() -> None:
     for _ in range(4):
         guest.end(ExitKind.ERROR, uptime_s=59)
         guest.again()
-    assert guest.life.decision == "starting again in 16 s (crash 4 of 5)"
+    assert guest.life.decision == "starting again in 16s (crash 4 of 5)"
     guest.end(ExitKind.ERROR, uptime_s=60)
-    assert guest.life.decision == "starting again in 2 s (crash 1 of 5)"
+    assert guest.life.decision == "starting again in 2s (crash 1 of 5)"
 
 
 def test_failed_starts_are_retried_for_ever_and_counted_apart() -> None:
@@ -486,7 +486,7 @@ def test_a_start_that_is_taken_back_is_not_used_by_the_next_wish() -> None:
 def test_a_start_during_the_cleaning_waits_for_nothing_else() -> None:
     """A person does not wait for the back-off, and is named as the one who asked."""
     guest = in_phase(Phase.CLEANING)
-    assert guest.life.decision == "starting again in 2 s (crash 1 of 5)"
+    assert guest.life.decision == "starting again in 2s (crash 1 of 5)"
     guest.tell(Start(by="bob"))
     assert guest.life.decision == "starting again: asked for by bob"
     guest.tell(Cleaned())
@@ -543,7 +543,7 @@ def test_a_reset_that_does_not_come_is_forgotten() -> None:
     guest.again()
     guest.tell(Reset(by="bob"))
     guest.end(ExitKind.TRIPLE_FAULT)
-    assert guest.life.decision == "starting again in 2 s (crash 1 of 5)"
+    assert guest.life.decision == "starting again in 2s (crash 1 of 5)"
     guest.again()
     guest.end(ExitKind.REBOOT)
     assert guest.life.decision.endswith("(reboot 2 of 5)")

@@ -159,7 +159,7 @@ def test_the_last_that_is_within_a_limit_and_the_first_over_it() -> None:
     book = Book(crashes=(1.0, 2.0, 3.0, 4.0, 5.0))
     assert decision(StartAt(5.0, "crashed", "crash"), slow, book, 5.0) == "starting again at once (crash 5 of 5)"
     over = Book(crashes=(*book.crashes, 6.0))
-    assert decision(StartAt(66.0, "crashed", "crash"), slow, over, 6.0) == "starting again in 60 s (crash 6, over the limit of 5 in 10m)"
+    assert decision(StartAt(66.0, "crashed", "crash"), slow, over, 6.0) == "starting again in 1m (crash 6, over the limit of 5 in 10m)"
 
 
 def test_decisions_in_words() -> None:
@@ -177,9 +177,9 @@ def test_decisions_in_words() -> None:
         )
     ]
     assert said == [
-        "starting again in 4.2 s (crash 2 of 5)",
+        "starting again in 4.2s (crash 2 of 5)",
         "starting again at once (reboot 1 of 5)",
-        "starting again in 38 s (failed start 3)",
+        "starting again in 38s (failed start 3)",
         "starting again: asked for by alice",
         "stays down: the guest powered off",
         "held: over its limit",
@@ -190,7 +190,7 @@ def test_a_decision_over_the_limit() -> None:
     """With over-limit = "slow" the count goes on."""
     book = Book(crashes=(1.0, 2.0, 3.0))
     text = decision(StartAt(63.0, "x", "crash"), Restart(crash_limit=Limit(2, Duration(600))), book, 3.0)
-    assert text == "starting again in 60 s (crash 3, over the limit of 2 in 10m)"
+    assert text == "starting again in 1m (crash 3, over the limit of 2 in 10m)"
 
 
 RESTARTS = st.builds(

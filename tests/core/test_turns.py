@@ -145,7 +145,7 @@ def test_what_is_needed_of_the_host_is_waited_for() -> None:
     assert unseen.needs == {"interface:bridge0", "pool:tank"}
 
     missing = needs(queue, known={"interface:bridge0": "", "pool:tank": "it is not imported"})
-    assert missing.why == {"a": "waiting for the pool tank: it is not imported (looked at every 5 s)"}
+    assert missing.why == {"a": "waiting for the pool tank: it is not imported (looked at every 5s)"}
     assert missing.go == ()
 
     there = needs(queue, known={"interface:bridge0": "", "pool:tank": ""})

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core import explain
+from bhyved.core import units
 from bhyved.core.units import Size
 from bhyved.ctl import connection as connections
 from bhyved.ctl import message
@@ -69,7 +69,7 @@ def test_what_json_has_no_word_for() -> None:
 @given(st.floats(0, 1e8))
 def test_durations_read_as_the_daemon_writes_them(seconds: float) -> None:
     """`list` and `why` say the same of the same guest."""
-    assert span(seconds) == explain.span(seconds)
+    assert span(seconds) == units.span(seconds)
 
 
 @given(st.integers(1, 1 << 20), st.sampled_from("KMGT"))

@@ -63,7 +63,7 @@ async def test_an_hour_of_back_off(autojump_clock: trio.abc.Clock) -> None:
         assert starts[-1] > 3500
         assert it.status().restarts.start_failure == 64
         assert [record.text for record in it.journal.records] == ["the pool is gone"]
-        assert it.journal.records[0].decision == "starting again in 2 s (failed start 1)"
+        assert it.journal.records[0].decision == "starting again in 2s (failed start 1)"
 
 
 async def test_the_first_reboot_is_immediate(autojump_clock: trio.abc.Clock) -> None:

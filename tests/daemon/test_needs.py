@@ -18,7 +18,7 @@ async def test_a_guest_waits_for_what_it_needs(autojump_clock: trio.abc.Clock) -
         it.start()
         await trio.sleep(62)
         assert it.status().phase is Phase.WAITING
-        assert it.status().waiting_for == "waiting for the interface bridge0: it does not exist (looked at every 5 s)"
+        assert it.status().waiting_for == "waiting for the interface bridge0: it does not exist (looked at every 5s)"
         assert it.host.looks == pytest.approx([5 * n for n in range(13)], abs=0.1)
         it.host.absent = set()
         await it.phase(Phase.UP, within_s=5)
@@ -82,7 +82,7 @@ async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.
         it.host.says.is_there, it.host.absent = True, {"interface:bridge0"}
         it.start()
         await trio.sleep(130)
-        words = "waiting for the interface bridge0: it does not exist (looked at when the host tells of something new, and every 60 s)"
+        words = "waiting for the interface bridge0: it does not exist (looked at when the host tells of something new, and every 1m)"
         assert it.status().waiting_for == words
         assert it.host.looks == pytest.approx([0, 60, 120], abs=0.1)
         it.host.says.told.set()
@@ -92,7 +92,7 @@ async def test_a_host_that_tells_is_looked_at_when_it_does(autojump_clock: trio.
         it.host.says.told.set()
         await trio.sleep(22)
         assert it.host.looks[4:] == pytest.approx([131, 136, 141, 146, 151], abs=0.1)
-        assert it.status().waiting_for.endswith("(looked at every 5 s)")
+        assert it.status().waiting_for.endswith("(looked at every 5s)")
         it.host.says.is_there, it.host.absent = True, set()
         await it.phase(Phase.UP, within_s=5)
         looks = len(it.host.looks)
@@ -110,4 +110,4 @@ async def test_a_file_that_is_no_device_is_looked_for_all_the_same(autojump_cloc
         await trio.sleep(12)
 
         assert it.host.looks == pytest.approx([0, 5, 10], abs=0.1)
-        assert it.status().waiting_for == "waiting for the path /nfs/disks: it does not exist (looked at every 5 s)"
+        assert it.status().waiting_for == "waiting for the path /nfs/disks: it does not exist (looked at every 5s)"

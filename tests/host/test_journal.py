@@ -180,7 +180,7 @@ async def test_a_run_that_was_ended_by_two_daemons_is_told_once(db: Path) -> Non
     made.add_run(run(1))
     await made.flushed()
     made.add_run(run(2))
-    again = msgspec.structs.replace(run(1), decision="starting again in 2 s")
+    again = msgspec.structs.replace(run(1), decision="starting again in 2s")
     made.add_run(again)
     assert made.runs("web1", 9) == [again, run(2)]
     await made.flushed()

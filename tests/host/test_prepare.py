@@ -384,7 +384,7 @@ async def test_taps_that_are_not_wanted_any_more(host: OneHost, machine: GuestMa
 
 async def test_a_missing_bridge_leaves_nothing(host: OneHost, machine: GuestMachine) -> None:
     """The start fails with the bridge's name, and the clean-up takes back the tap that had been made."""
-    with pytest.raises(HostError, match=r'^bridge "lan7" does not exist$'):
+    with pytest.raises(HostError, match=r'^bridge "lan7" does not exist: make it '):
         await machine.prepare(order(guest(network=[{"bridge": "lan7"}])))
     assert taps(host) == ["tap1000"]
     await machine.clean(final=True)

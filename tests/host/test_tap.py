@@ -71,7 +71,7 @@ async def test_a_foreign_tap_is_not_taken_over(taps: Taps, scripts: Scripts, sta
 
 async def test_a_missing_bridge_is_named(taps: Taps) -> None:
     """A bridge that does not exist is said in so many words."""
-    with trio.fail_after(10), pytest.raises(HostError, match=r'^bridge "lan7" does not exist$'):
+    with trio.fail_after(10), pytest.raises(HostError, match=r'^bridge "lan7" does not exist: make it '):
         await taps.create("tap1000", description="bhyved web/0", bridge="lan7")
 
 

@@ -186,13 +186,13 @@ ENDS: dict[str, tuple[str, tuple[str, int | None, int | None, str, str]]] = {
     "halts": (sim(f"{HELLO} halt", more=ONCE), ("halt", 2, None, "the guest halted its CPUs", "stays down")),
     "faults": (
         sim(f"{HELLO} triple-fault", more=ONCE),
-        ("triple-fault", 3, None, "triple fault", "starting again in 3600 s (crash 1 of 5)"),
+        ("triple-fault", 3, None, "triple fault", "starting again in 1h (crash 1 of 5)"),
     ),
     "errs": (
         sim(f"{HELLO} stderr oh dear; exit 4", more=ONCE),
-        ("error", 4, None, "met an error while", "starting again in 3600 s (crash 1"),
+        ("error", 4, None, "met an error while", "starting again in 1h (crash 1"),
     ),
-    "aborts": (sim(f"{HELLO} signal 6", more=ONCE), ("killed", None, 6, "SIGABRT", "starting again in 3600 s (crash 1 of 5)")),
+    "aborts": (sim(f"{HELLO} signal 6", more=ONCE), ("killed", None, 6, "SIGABRT", "starting again in 1h (crash 1 of 5)")),
     "starved": (sim(f"{NO_MEMORY}; exit 4", more=ONCE), ("start-error", 4, None, "could not set the guest up", "(failed start 1)")),
     "wrong": (sim("exit 64", more=ONCE), ("config-error", 64, None, "refused its configuration", "held: ")),
     "early": (
@@ -203,9 +203,9 @@ ENDS: dict[str, tuple[str, tuple[str, int | None, int | None, str, str]]] = {
         sim("boot 0.1s; acpi ignore; print last words; wait", more=f'{ONCE}[stop]\ntimeout = "1s"\n'),
         ("poweroff", 1, None, "the guest powered off", "it did not shut down in time"),
     ),
-    "taken": (sim(more=ONCE), ("destroyed", 4, None, "destroyed from outside", "starting again in 3600 s (crash 1 of 5)")),
+    "taken": (sim(more=ONCE), ("destroyed", 4, None, "destroyed from outside", "starting again in 1h (crash 1 of 5)")),
     "asleep": (sim(more=f"autostart = false\n{ONCE}"), ("suspended", 5, None, "suspended to a file", "stays down")),
-    "unseen": (sim(more=ONCE), ("unknown", None, None, "nobody wrote down how", "starting again in 3600 s (crash 1 of 5)")),
+    "unseen": (sim(more=ONCE), ("unknown", None, None, "nobody wrote down how", "starting again in 1h (crash 1 of 5)")),
 }
 
 

@@ -178,7 +178,7 @@ def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> No
         until_event(lab, "hook-failed", "web1", 2, hook="post-start")
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
-    assert failed[0]["reason"] == "post-start hook did not end within 1 s and was killed"
+    assert failed[0]["reason"] == "post-start hook did not end within 1s and was killed"
 
 
 def test_a_hanging_pre_stop_hook_does_not_keep_a_guest_up(tmp_path: Path) -> None:
