@@ -20,10 +20,12 @@ def test_a_suspended_guest_comes_back(lab: Lab, release: str, status: int) -> No
     assert bhyve.ended() == status
     assert not lab.has_node()
     assert json.loads(file.with_suffix(".meta").read_text())["name"] == "web1"
-    back = lab.spawn("bhyve", "-r", str(file), "-k", str(lab.config(memory__size="512M"))).wait_titled()
+    console = lab.console()
+    again = lab.config(memory__size="512M", lpc__com1__path=console.path)
+    back = lab.spawn("bhyve", "-r", str(file), "-k", str(again), console=console).wait_titled()
     assert lab.control("--get-active-cpus").stdout == "active cpus:\t 0, 1\n"
-    bhyve.console.type("here\r")
-    bhyve.console.wait_for("here")  # the line is the one that the state names, and who answers on it heeds the button
+    back.console.type("here\r")
+    back.console.wait_for("here")  # who answers heeds the button
     back.send(signal.SIGTERM)
     assert back.ended() == 1
 
