@@ -1,5 +1,6 @@
 """Small sh programs that stand in for host commands, each of a few lines that a test needs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,15 @@ async def until(claim: Callable[[], object], limit_s: float = 10) -> None:
     with trio.fail_after(limit_s):
         while not claim():  # noqa: ASYNC110
             await trio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, if only as a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 #: ifconfig with interfaces in files of $S: made, set, joined, destroyed as contract 5.3 and 5.4 say. `NAME.pid` = opened by that pid.

@@ -11,27 +11,14 @@ import trio
 from bhyved.core.errors import HostError
 from bhyved.host.commands import HostCommands
 from bhyved.host.toolbox import Tools
-from tests.host.scripts import Scripts, until
+from tests.host.scripts import Scripts, is_alive, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run commands as somebody else")
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    return Scripts(tmp_path)
-
-
-@pytest.fixture
 def commands(scripts: Scripts) -> HostCommands:
     return HostCommands(scripts.tools)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_input_status_and_the_end_of_the_output_come_back(scripts: Scripts, commands: HostCommands) -> None:

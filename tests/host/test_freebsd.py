@@ -1,7 +1,6 @@
 """The host as a whole: its facts, its modules, and what earlier runs left on it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,6 @@ from bhyved.core.room import HostMemory
 from bhyved.host.facts import read_facts
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
 from tests.host.scripts import Scripts
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[OneHost]:
-    host = OneHost(tmp_path)
-    yield host
-    host.end_all()
-
 
 # --- facts -----------------------------------------------------------------------------------------------------------------------
 

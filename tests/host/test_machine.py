@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trio
@@ -20,19 +18,6 @@ from bhyved.host.processes import Seen
 from bhyved.host.spawn import posix_spawn_makes_sessions
 from tests.host.onehost import FOREVER, OneHost, end_of, guest, order, start, until_booted, until_pid
 from tests.host.scripts import until
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[OneHost]:
-    host = OneHost(tmp_path)
-    yield host
-    host.end_all()
-
-
-@pytest.fixture
-def machine(host: OneHost) -> GuestMachine:
-    return host.daemon().machine("web")
-
 
 # --- one run ---------------------------------------------------------------------------------------------------------------------
 
@@ -260,12 +245,8 @@ async def test_killing_the_keeper_too(host: OneHost, machine: GuestMachine) -> N
     assert (await end_of(machine)).status is None
 
 
-async def test_a_guest_without_its_keeper_is_still_a_guest(host: OneHost, machine: GuestMachine) -> None:
-    """While bhyve lives the run goes on, keeper or not, and it can be killed."""
-    await start(machine, guest())
-    pid = await until_pid(host)
-    assert machine._process._keeper is not None
-    os.kill(machine._process._keeper, signal.SIGKILL)
+async def _until_killed(machine: GuestMachine) -> Outcome:
+    """Its end, which comes when it is killed and not before."""
     outcomes: list[Outcome] = []
 
     async def watch() -> None:
@@ -274,11 +255,22 @@ async def test_a_guest_without_its_keeper_is_still_a_guest(host: OneHost, machin
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            await wait_all_tasks_blocked(0.1)
+            await wait_all_tasks_blocked(0.3)
             assert outcomes == []
             await machine.kill()
+    return outcomes[0]
 
-    assert (outcomes[0].status, outcomes[0].pid) == (None, pid)
+
+async def test_a_guest_without_its_keeper_is_still_a_guest(host: OneHost, machine: GuestMachine) -> None:
+    """While bhyve lives the run goes on, keeper or not, and it can be killed."""
+    await start(machine, guest())
+    pid = await until_pid(host)
+    assert machine._process._keeper is not None
+    os.kill(machine._process._keeper, signal.SIGKILL)
+
+    outcome = await _until_killed(machine)
+
+    assert (outcome.status, outcome.pid) == (None, pid)
 
 
 async def test_a_cancelled_watch_leaves_the_guest_alone(host: OneHost, machine: GuestMachine) -> None:
@@ -563,7 +555,10 @@ async def test_a_fifo_that_was_removed(host: OneHost) -> None:
 
     assert found is not None
     assert (found.stage, found.pid) == (Stage.RUNNING, pid)
-    await _lives_until_killed(second, pid)
+    outcome = await _until_killed(second)
+
+    assert outcome.pid == pid
+    assert outcome.status in (137, None)  # the keeper may be a moment behind
 
 
 @pytest.mark.parametrize(("seen", "status"), [(0x0000, 0), (0x0100, 1), (0x0009, 137), (None, None)])
@@ -603,23 +598,10 @@ async def test_a_fifo_that_was_made_anew(host: OneHost) -> None:
     second = host.daemon().machine("web")
     assert second.find() is not None
 
-    await _lives_until_killed(second, pid)
+    outcome = await _until_killed(second)
 
-
-async def _lives_until_killed(machine: GuestMachine, pid: int) -> None:
-    outcomes: list[Outcome] = []
-
-    async def watch() -> None:
-        outcomes.append(await end_of(machine))
-
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            await wait_all_tasks_blocked(0.3)
-            assert outcomes == []
-            await machine.kill()
-    assert outcomes[0].pid == pid
-    assert outcomes[0].status in (137, None)  # the keeper may be a moment behind
+    assert outcome.pid == pid
+    assert outcome.status in (137, None)  # the keeper may be a moment behind
 
 
 async def test_files_that_were_removed(host: OneHost) -> None:

@@ -21,8 +21,8 @@ esac
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    scripts = Scripts(tmp_path)
+def scripts(scripts: Scripts) -> Scripts:
+    """A host with one bridge, and pools."""
     write_ifconfig(scripts, "bridge0")
     scripts.write("zpool", ZPOOL)
     return scripts

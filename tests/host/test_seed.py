@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,10 @@ ls -ld "$6" "$6"/* "$5" | cut -c1-10 >$HERE/modes
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[OneHost]:
-    host = OneHost(tmp_path)
-    host.scripts.write("makefs", f"HERE={tmp_path}{MAKEFS}")
-    yield host
-    host.end_all()
-
-
-@pytest.fixture
-def machine(host: OneHost) -> GuestMachine:
-    return host.daemon().machine("web")
+def host(host: OneHost) -> OneHost:
+    """With a makefs."""
+    host.scripts.write("makefs", f"HERE={host.root}{MAKEFS}")
+    return host
 
 
 def table(**keys: Any) -> CloudInit:

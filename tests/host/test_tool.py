@@ -14,25 +14,12 @@ from bhyved.host import child
 from bhyved.host.spawn import seal_inherited
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import ToolError, Tools
-from tests.host.scripts import Scripts, until
-
-
-@pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    return Scripts(tmp_path)
+from tests.host.scripts import Scripts, is_alive, until
 
 
 @pytest.fixture
 def tools(scripts: Scripts) -> Tools:
     return scripts.tools
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def no_children() -> bool:

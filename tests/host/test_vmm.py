@@ -13,11 +13,6 @@ from tests.host.scripts import Scripts
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    return Scripts(tmp_path)
-
-
-@pytest.fixture
 def dev(tmp_path: Path) -> Path:
     (tmp_path / "dev" / "vmm").mkdir(parents=True)
     return tmp_path / "dev"

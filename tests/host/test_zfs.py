@@ -14,11 +14,6 @@ A, B, C = (Dataset(name=name, disks=("/x",)) for name in ("p1/a", "p1/b", "p2/c"
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    return Scripts(tmp_path)
-
-
-@pytest.fixture
 def zfs(scripts: Scripts, tmp_path: Path) -> HostDatasets:
     scripts.write("zfs", "exit 0")
     return HostDatasets(scripts.tools, str(tmp_path / "dev"), str(tmp_path / "run"))
