@@ -3,8 +3,6 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,18 +20,6 @@ from bhyved.host.ledger import Ledger
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
 from tests.host.scripts import until
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[OneHost]:
-    host = OneHost(tmp_path)
-    yield host
-    host.end_all()
-
-
-@pytest.fixture
-def machine(host: OneHost) -> GuestMachine:
-    return host.daemon().machine("web")
 
 
 def conf(host: OneHost, name: str = "web") -> dict[str, str]:

@@ -12,11 +12,6 @@ from tests.host.scripts import Scripts, write_ifconfig
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    return Scripts(tmp_path)
-
-
-@pytest.fixture
 def state(scripts: Scripts) -> Path:
     return write_ifconfig(scripts, "lan0", "wan0")
 
