@@ -23,6 +23,8 @@ _TUPLE = re.compile(r"\('[^()]*'\S*\)")  # how tomllib shows a key: ('boot', 'gr
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
 _PLAINLY = {"cannot overwrite a value": "the key has a value already", "cannot mutate immutable namespace": "nothing can be added to"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_WORD = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*([A-Za-z0-9_./:@-]+)\s*(?:#.*)?")  # a key and a word without quotes
+_SWITCHES = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -203,7 +205,7 @@ class _Loader:
         except (ValueError, RecursionError) as err:
             line, sentence = _syntax(err, source.text)
             found = shown(source.text.split("\n")[line - 1].strip()) if line is not None else ""
-            self.problems.append(Problem(file=source.path, line=line, found=found, sentence=f"no TOML: {sentence}", vms=vms))
+            self.problems.append(Problem(file=source.path, line=line, found=found, sentence=f"is no TOML: {sentence}", vms=vms))
             return None
 
 
@@ -218,8 +220,24 @@ def _syntax(err: ValueError | RecursionError, text: str) -> tuple[int | None, st
         said = said.replace(pythons, ours)
     match = _LINE.search(said)
     if match is not None:
-        return int(match[1]), f"{said[: match.start()]}, column {match[2]}"
+        line = int(match[1])
+        return line, _unquoted(text.split("\n")[line - 1]) or f"{said[: match.start()]}, column {match[2]}"
     return text.rstrip("\n").count("\n") + 1, said.replace(" (at end of document)", ", at the end of the file")
+
+
+def _unquoted(line: str) -> str:
+    """What is wrong with `memory = 2G`, which is how other tools and rc.conf(5) have it; '' if it is something else."""
+    match = _WORD.fullmatch(line)
+    if match is None:
+        return ""
+    try:
+        tomllib.loads(line)  # by itself it is well: the fault is elsewhere
+    except ValueError:
+        key, word = match.groups()
+        if switch := _SWITCHES.get(word.lower()):
+            return f"it is written so: {key} = {switch}"
+        return f'text must be in quotes: {key} = "{word}"' if any(map(str.isalpha, word)) else ""
+    return ""
 
 
 def key_text(path: Path) -> str:
@@ -251,14 +269,15 @@ def _overlay(base: dict[str, Any], top: Mapping[str, Any], origins: dict[Path, s
 
 
 def _merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """One line for a problem of a template that five guests use, in the order of files."""
+    """One line for a problem of a template that five guests use; the files in the order in which they came, each from top to bottom."""
     by_line: dict[str, Problem] = {}
     for problem in problems:
         line = str(problem)
         if line in by_line:
             problem = msgspec.structs.replace(problem, vms=tuple(dict.fromkeys((*by_line[line].vms, *problem.vms))))
         by_line[line] = problem
-    return tuple(by_line.values())
+    files = {file: number for number, file in enumerate(dict.fromkeys(problem.file for problem in by_line.values()))}
+    return tuple(sorted(by_line.values(), key=lambda problem: (files[problem.file], problem.line or 0)))
 
 
 def _lower(text: str) -> str:

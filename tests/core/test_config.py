@@ -239,13 +239,17 @@ def test_what_is_no_toml_is_a_problem(text: str, start: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("cpus = 1\nmemory 2\n", "2: found \"memory 2\"; no TOML: expected '=' after a key in a key/value pair, column 8"),
-        ("cpus = 1\ncpus = 2\n", '2: found "cpus = 2"; no TOML: the key has a value already, column 9'),
-        ("[boot]\n[stop]\n  [boot]\n", '3: found "[boot]"; no TOML: cannot declare [boot] twice, column 8'),
-        ('a.b = {}\n[a."c.d"]\n[a.b]\n', '3: found "[a.b]"; no TOML: cannot declare [a.b] twice, column 5'),
-        ("[stop]\ntimeout = 90s\n", '2: found "timeout = 90s"; no TOML: expected newline or end of document after a statement, column 13'),
-        ("memory = \u201c1G\u201d", '1: found "memory = \\u201c1G\\u201d"; no TOML: invalid value, column 10'),
-        ("cpus = 2\nowner = [", '2: found "owner = ["; no TOML: invalid value, at the end of the file'),
+        ("cpus = 1\nmemory 2\n", "2: found \"memory 2\"; is no TOML: expected '=' after a key in a key/value pair, column 8"),
+        ("cpus = 1\ncpus = 2\n", '2: found "cpus = 2"; is no TOML: the key has a value already, column 9'),
+        ("[boot]\n[stop]\n  [boot]\n", '3: found "[boot]"; is no TOML: cannot declare [boot] twice, column 8'),
+        ('a.b = {}\n[a."c.d"]\n[a.b]\n', '3: found "[a.b]"; is no TOML: cannot declare [a.b] twice, column 5'),
+        ("[stop]\ntimeout = 90s\n", '2: found "timeout = 90s"; is no TOML: text must be in quotes: timeout = "90s"'),
+        ("disk=/vm/a.img # mine\n", '1: found "disk=/vm/a.img # mine"; is no TOML: text must be in quotes: disk = "/vm/a.img"'),
+        ("autostart = True\n", '1: found "autostart = True"; is no TOML: it is written so: autostart = true'),
+        ("wired=NO\n", '1: found "wired=NO"; is no TOML: it is written so: wired = false'),
+        ("cpus = 2.\n", '1: found "cpus = 2."; is no TOML: expected newline or end of document after a statement, column 9'),
+        ("memory = \u201c1G\u201d", '1: found "memory = \\u201c1G\\u201d"; is no TOML: invalid value, column 10'),
+        ("cpus = 2\nowner = [", '2: found "owner = ["; is no TOML: invalid value, at the end of the file'),
     ],
 )
 def test_a_syntax_error_has_its_line(text: str, line: str) -> None:
@@ -253,9 +257,18 @@ def test_a_syntax_error_has_its_line(text: str, line: str) -> None:
     assert lines(read(a=text)) == [f"vm.d/a.toml:{line}"]
 
 
+def test_problems_stand_in_the_order_of_their_lines() -> None:
+    """However they were found: whoever mends them goes through each file from top to bottom."""
+    text = 'cpu = 2\nmemory = 2\n[stop]\ntimeout = 60\n[boot]\nloader = "efi"\n[disk]\n'
+    files = read(a="nosuch = 1\n", b=text)
+
+    assert [problem.line for problem in files.problems] == [1, 1, 2, 4, 6, 7]
+    assert [problem.file for problem in files.problems] == ["vm.d/a.toml", *["vm.d/b.toml"] * 5]
+
+
 def test_a_number_too_long_is_told_without_pythons_words() -> None:
     """What Python cannot read it does not explain to an operator."""
-    assert lines(read(a="cpus = " + "9" * 5000)) == ["vm.d/a.toml: no TOML: a number has too many digits"]
+    assert lines(read(a="cpus = " + "9" * 5000)) == ["vm.d/a.toml: is no TOML: a number has too many digits"]
 
 
 def test_a_problem_stands_on_its_line() -> None:

@@ -216,7 +216,7 @@ def test_a_file_without_a_copy_costs_its_guest(etc: Path, good: Path) -> None:
     settled = start(etc, good)
 
     assert list(settled.loaded.vms) == ["a"]
-    assert settled.broken["b"].startswith(f'{etc}/vm.d/b.toml:1: found "cpus ="; no TOML')
+    assert settled.broken["b"].startswith(f'{etc}/vm.d/b.toml:1: found "cpus ="; is no TOML')
     assert copies(good) == ["bhyved.toml", "template.d/base.toml", "vm.d/a.toml"]
 
 

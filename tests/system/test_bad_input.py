@@ -36,11 +36,11 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "circle": ('template = ["round"]\n', ""),  # said of the template
     "waits": ('[order]\nafter = ["wait"]\n', ""),  # said with the next
     "wait": ('[order]\nrequires = ["waits"]\n', ":1: order: guests wait for each other in a circle: "),
-    "twice": ("cpus = 1\ncpus = 2\n", ':2: found "cpus = 2"; no TOML: the key has a value already'),
-    "unquoted": ("[stop]\ntimeout = 90s\n", ':2: found "timeout = 90s"; no TOML: '),
+    "twice": ("cpus = 1\ncpus = 2\n", ':2: found "cpus = 2"; is no TOML: the key has a value already'),
+    "unquoted": ("[stop]\ntimeout = 90s\n", ':2: found "timeout = 90s"; is no TOML: '),
     "latin": (b"# caf\xe9\n", ": is not UTF-8: line 1 has the byte 0xe9"),
     "bom": (b"\xef\xbb\xbfcpus = 1\n", ": begins with a byte order mark"),
-    "deep": ("x = " + "[" * 3000, ": no TOML: nested too deeply"),
+    "deep": ("x = " + "[" * 3000, ": is no TOML: nested too deeply"),
 }
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "directory": (lambda path: path.mkdir(), ": cannot be read: is a directory"),
