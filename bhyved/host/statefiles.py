@@ -168,8 +168,15 @@ class StateFiles:
         return is_there
 
     def discard(self) -> None:
-        """Throw everything away."""
-        self._remove(self.saved, self.resuming, self._saving)
+        """Throw everything away, for good: a guest is about to run beside it. Raises HostError where something stays."""
+        self._remove(self._saving)
+        for path in filter(os.path.lexists, (self.saved, self.resuming)):
+            try:
+                os.rename(path, self._saving)  # in one step, to where it counts for nothing; its gigabytes may take their time to go
+                sync_directory(self._directory)
+            except OSError as error:
+                raise HostError(f"{path} cannot be thrown away: {in_words(error)}; it would be resumed some day") from None
+            self._remove(self._saving)
 
     @staticmethod
     def _remove(*paths: str) -> None:

@@ -1,5 +1,6 @@
 """A guest's state on its way to the disk and back, with sh scripts in the place of bhyve and bhyvectl."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.spec import VmSpec
 from bhyved.core.status import VmRecord
-from bhyved.host import suspending
+from bhyved.host import statefiles, suspending
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_booted
 from tests.host.scripts import until
@@ -503,6 +504,51 @@ async def test_after_the_host_has_gone_down_in_a_resume_its_state_is_in_doubt(ab
     await booted.prepare(order(able_guest(able), cold=True))
 
     assert (where(able), booted.suspended()) == (set(), None)
+
+
+async def test_a_cold_start_begins_when_the_state_is_gone_for_good(
+    able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that crashes while the guest runs must not find it again: its memory is older than what is on the disks by then."""
+    await suspended(able, machine)
+    await machine.clean(final=True)
+    synced = []
+
+    def note(path: str) -> None:
+        synced.append((path, where(able)))
+
+    monkeypatch.setattr(statefiles, "sync_directory", note)
+    await machine.prepare(order(able_guest(able), cold=True))
+
+    assert [path for path, there in synced if not there & {"saved", "resuming"}] == [str(able.db / "suspend/web")]
+    assert where(able) == set()
+
+
+@pytest.mark.parametrize("doubtful", [False, True], ids=["saved", "resuming"])
+async def test_a_state_that_cannot_be_thrown_away_keeps_the_guest_down(
+    able: OneHost, machine: GuestMachine, monkeypatch: pytest.MonkeyPatch, doubtful: bool
+) -> None:
+    """As where the file system has become read-only: beside a guest that runs it would be resumed by the start after next."""
+    await suspended(able, machine)
+    await machine.clean(final=True)
+    directory = able.db / "suspend/web"
+    if doubtful:
+        (directory / "saved").rename(directory / "resuming")
+    there = where(able)
+
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refuse)
+        patched.setattr(os, "unlink", refuse)
+        patched.setattr(os, "rmdir", refuse)
+        with pytest.raises(HostError, match=rf"^{directory}/{'|'.join(there)} cannot be thrown away: read-only file system"):
+            await machine.prepare(order(able_guest(able), cold=True))
+
+    assert where(able) == there
+    await machine.prepare(order(able_guest(able), cold=True))
+    assert where(able) == set()
 
 
 @pytest.mark.parametrize(
