@@ -35,7 +35,7 @@ def after_round(spec: Health, course: Course, answers: Mapping[str, str]) -> tup
     if failed < spec.failures or (course.ill and spec.action == "event"):
         return Course(failed=failed, ill=course.ill), Turn.NOTHING
     # The next action needs as many failures again: a guest that is being reset, or writes its dump, gets that time.
-    return Course(failed=0 if spec.action != "event" else failed, ill=True), Turn.ILL
+    return Course(ill=True), Turn.ILL
 
 
 def sentence(spec: Health, answers: Mapping[str, str]) -> str:

@@ -71,10 +71,10 @@ def chains(behind: Mapping[str, frozenset[str]], needs: Mapping[str, float]) -> 
 
 
 def share_end(end_at: float | None, now: float, mine: float, chain: float) -> float | None:
-    """By when a guest that needs `mine` must be gone, so that those of its chain get as much of what they need as it does.
+    """By when a guest that needs `mine` must be gone, so that those of its chain, which is part of it, get as much of what they need.
 
     Asked when its turn has come: what a guest before it has left over is shared by all that follow.
     """
     if end_at is None:
         return None
-    return now + max(0.0, end_at - now) * min(1.0, mine / chain if chain > 0 else 1.0)
+    return now + max(0.0, end_at - now) * (mine / chain)

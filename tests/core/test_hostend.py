@@ -18,6 +18,9 @@ from bhyved.core.units import Duration
         ("reason=service stop\n", HostEnd(reason="service stop")),
         ("timeout=0\n", HostEnd(timeout_s=0.0)),
         ("timeout=90", HostEnd(timeout_s=90.0)),
+        ("timeout=99999999\n", HostEnd(timeout_s=99_999_999.0)),
+        ("reason=a=b=c\n", HostEnd(reason="a=b=c")),
+        (f"reason={'x' * 200}\n", HostEnd(reason="x" * 80)),
         ("", HostEnd()),
     ],
 )
@@ -26,7 +29,7 @@ def test_what_the_rc_script_says(text: str, end: HostEnd) -> None:
     assert hostend.parse(text) == end
 
 
-@pytest.mark.parametrize("word", ["-1", "1e9", "nan", "9" * 12, "٣", "ninety", "1.5", "", " "])
+@pytest.mark.parametrize("word", ["-1", "1e9", "nan", "9" * 9, "٣", "ninety", "1.5", "", " "])
 def test_a_number_that_is_none_is_not_said(word: str) -> None:
     """Nonsense sets no deadline: a stop with every guest's own time is better than one of a second."""
     assert hostend.parse(f"timeout={word}\nused={word}\n") == HostEnd()
@@ -50,6 +53,7 @@ def test_any_text_is_read(text: str) -> None:
         (300.0, 120.0, 115.0),  # init does not wait for rc.shutdown's watchdog
         (0.0, 600.0, 595.0),  # 0 switches rc.shutdown's watchdog off, not init's
         (90.0, 1.0, 85.0),  # init takes values below 2 as 120
+        (90.0, 2.0, 0.0),
         (200.0, 0.0, 115.0),
         (3.0, 120.0, 0.0),
     ],
@@ -63,6 +67,8 @@ def test_the_deadline_counts_what_others_have_used() -> None:
     """rc.shutdown stopped other services for 12 s before ours."""
     assert hostend.deadline(HostEnd(timeout_s=90.0, used_s=12.0), 120.0, 5.0, now=1000.0) == 1073.0
     assert hostend.deadline(HostEnd(timeout_s=90.0, used_s=200.0), 120.0, 5.0, now=1000.0) == 1000.0
+    assert hostend.deadline(HostEnd(timeout_s=60.0), 120.0, 5.0, now=1000.0) == 1055.0
+    assert hostend.deadline(HostEnd(timeout_s=60.0), 40.0, 5.0, now=1000.0) == 1035.0
     assert hostend.deadline(HostEnd(), 120.0, 5.0, now=1000.0) is None
 
 
@@ -80,6 +86,7 @@ def test_a_cycle_ends() -> None:
     chains = hostend.chains({"a": frozenset({"b"}), "b": frozenset({"a"})}, {"a": 1.0, "b": 1.0})
 
     assert chains.keys() == {"a", "b"}
+    assert max(chains.values()) == 2.0
 
 
 def test_shares() -> None:

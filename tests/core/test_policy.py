@@ -93,9 +93,25 @@ def test_the_sixth_crash_within_the_window_holds() -> None:
 def test_slow_instead_of_held() -> None:
     """Over the limit, `slow` tries on every backoff-max."""
     verdict, _ = replay(Restart(over_limit="slow"), *((float(i), CRASH) for i in range(6)))
-    assert isinstance(verdict, StartAt)
-    assert verdict.at == 5.0 + 60.0
-    assert verdict.reason.endswith("trying on slowly")
+    assert verdict == StartAt(
+        5.0 + 60.0, "crashed 6 times in 10m: over its crash-limit of 5 in 10m; last: the end; trying on slowly", "crash"
+    )
+    verdict, _ = replay(Restart(over_limit="slow"), *((float(i), REBOOT) for i in range(6)))
+    assert verdict == StartAt(5.0 + 60.0, "rebooted 6 times in 5m: over its reboot-limit of 5 in 5m; trying on slowly", "reboot")
+
+
+def test_the_fifth_crash_within_the_window_restarts() -> None:
+    """A limit of five allows five."""
+    verdict, _ = replay(Restart(), *((float(i), CRASH) for i in range(5)))
+    assert verdict == StartAt(4.0 + 32.0, "the end", "crash")
+
+
+def test_a_power_off_that_restarts_is_a_reboot() -> None:
+    """Those after the first wait as reboots do, and the limit is theirs."""
+    restart = Restart(on_poweroff="restart")
+    assert replay(restart, (1.0, REBOOT), (2.0, OFF))[0] == StartAt(2.0 + 2.0, "the guest powered off", "reboot")
+    over, _ = replay(restart, *((float(i), OFF) for i in range(6)))
+    assert over == HoldFor("powered off 6 times in 5m: over its reboot-limit of 5 in 5m")
 
 
 def test_reboots_and_crashes_count_apart() -> None:

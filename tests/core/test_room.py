@@ -1,5 +1,7 @@
 """Whether the host has memory for one more guest, and the words for those that wait for it."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 from bhyved.core import room
 from bhyved.core.room import HostMemory, Room, Share, lacks
 from bhyved.core.spec import DaemonSpec, Order, VmSpec
-from bhyved.core.status import Phase
+from bhyved.core.status import Phase, VmStatus
 from bhyved.core.units import Size
 
 G = 1 << 30
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOST = Room(host=HostMemory(total_bytes=16 * G, wired_bytes=4 * G), reserve_bytes=G)
 
 
@@ -20,6 +23,57 @@ def test_what_is_missing_is_said_beside_whom() -> None:
 
     assert lacks(HOST, Share(8 * G), having) == "needs 8G; 3.1G of 15G are left beside web1 (7992M), db1 (4G)"
     assert lacks(HOST, Share(3 * G), having) == ""
+
+
+def test_of_two_that_have_as_much_the_first_by_name_is_named_first() -> None:
+    """So that the sentence stays the same from one look to the next."""
+    having = {"web2": Share(6 * G), "db1": Share(6 * G), "web1": Share(2 * G)}
+
+    assert lacks(HOST, Share(8 * G), having) == "needs 8G; 1G of 15G are left beside db1 (6G), web2 (6G), web1 (2G)"
+
+
+def test_a_host_that_is_overfull_has_nothing_left() -> None:
+    """People start what they want, and no sentence says that less than nothing is left."""
+    assert lacks(HOST, Share(G), {"web1": Share(20 * G)}) == "needs 1G; 0K of 15G are left beside web1 (20G)"
+
+
+def test_what_guests_have_is_what_their_statuses_say() -> None:
+    """Those that have none are not among them, and wired memory is counted apart."""
+    statuses = {
+        "db1": VmStatus(name="db1", since_at=NOON, room_bytes=4 * G, room_wired=True),
+        "web1": VmStatus(name="web1", since_at=NOON, room_bytes=2 * G),
+        "down1": VmStatus(name="down1", since_at=NOON),
+    }
+
+    assert room.shares(statuses) == {"db1": Share(4 * G, wired=True), "web1": Share(2 * G)}
+    assert room.taken(statuses.values()) == room.Taken(size=6 * G, wired=4 * G)
+
+
+def test_a_wired_guest_asks_for_wired_memory() -> None:
+    """As its file says."""
+    assert room.share_of(VmSpec(name="db1", memory=Size(2 * G), wired=True)) == Share(2 * G, wired=True)
+    assert room.share_of(VmSpec(name="web1", memory=Size(2 * G))) == Share(2 * G)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0K"),
+        (1023, "0K"),
+        (1024, "1K"),
+        (2047, "1K"),
+        ((1 << 20) - 1, "1023K"),
+        (1 << 20, "1M"),
+        ((1 << 30) - 1, "1023M"),
+        (3 * G // 2, "1.5G"),
+        (100 * G - 1, "99.9G"),
+        (100 * G + (G >> 1), "100G"),
+        (1 << 40, "1T"),
+    ],
+)
+def test_an_amount_as_one_reads_it(size: int, text: str) -> None:
+    """With one decimal below a hundred, and none where it would be 0."""
+    assert room.amount(size) == text
 
 
 def test_a_crowd_is_counted() -> None:
