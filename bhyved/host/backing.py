@@ -18,6 +18,7 @@ from bhyved.core.spec import VmSpec
 from bhyved.host import seedfiles
 from bhyved.host.durable import read_plain, replace
 from bhyved.host.ledger import DiskUse
+from bhyved.host.ownedfile import read_owned, text_of
 
 _LOCAL = "/usr/local/"
 _PASSWORD_CHARS = 8  # all that VNC's DES takes (contract 3.5)
@@ -155,16 +156,11 @@ def _bootvars(spec: VmSpec, rom: str, path: str) -> tuple[str, tuple[str, ...]]:
 
 def _password(path: str) -> str:
     try:
-        found = os.stat(path)
-        if found.st_mode & 0o007:
-            raise HostError(f"password file {path} is open to everybody: chmod 600 it", fatal=True)
-        if found.st_uid not in (0, os.geteuid()):
-            raise HostError(f"password file {path} belongs to uid {found.st_uid}; it must belong to root", fatal=True)
-        text = read_plain(path, 4096).decode()
+        text = text_of(read_owned(path, secret=True))
     except OSError as error:
         raise HostError(f"password file {path}: {in_words(error)}", fatal=True) from None
-    except UnicodeDecodeError:
-        raise HostError(f"password file {path} is no text", fatal=True) from None
+    except ValueError as error:
+        raise HostError(f"password file {path} {error}", fatal=True) from None
     password = text.partition("\n")[0].rstrip("\r")[:_PASSWORD_CHARS]
     if not password or not password.isprintable() or "%" in password:
         raise HostError(f'password file {path} must begin with a line of printable characters without "%"', fatal=True)

@@ -5,13 +5,12 @@ import socket
 import ssl
 import stat
 from contextlib import suppress
-from pathlib import Path
 
 from bhyved.core.errors import HostError, in_words
 from bhyved.core.sha512crypt import is_hash
 from bhyved.core.spec import Metrics
 from bhyved.core.values import split_endpoint
-from bhyved.host.durable import read_plain
+from bhyved.host.ownedfile import read_owned, text_of, why_unread
 
 BACKLOG = 64
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a client on this host finds what listens everywhere
@@ -114,20 +113,18 @@ class Users:
     def hashes(self) -> dict[str, str]:
         """The hash of every user. Raises HostError."""
         try:
-            found = Path(self._path).lstat()
-            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            found = os.lstat(self._path)
+            stamp = found.st_ino, found.st_ctime_ns, found.st_size  # ctime: a new owner or mode is a change, too
             if stamp != self._stamp:
-                self._hashes = self._parse(found)
+                self._hashes = self._parse(text_of(read_owned(self._path, secret=True)))
                 self._stamp = stamp
-        except OSError as error:
-            raise HostError(f"metrics.basic-auth-file: {self._path}: {in_words(error)}") from None
+        except (OSError, ValueError) as error:
+            raise HostError(f"metrics.basic-auth-file: {self._path} {why_unread(error)}") from None
         return self._hashes
 
-    def _parse(self, found: os.stat_result) -> dict[str, str]:
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o026:
-            raise HostError(f"metrics.basic-auth-file: {self._path}: others may read or write it; chown root and chmod 600 it")
+    def _parse(self, text: str) -> dict[str, str]:
         hashes = {}
-        for number, line in enumerate(read_plain(self._path, 1 << 20).decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.startswith("#"):
                 continue
             user, _, crypted = line.strip().partition(":")

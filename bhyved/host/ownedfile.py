@@ -14,10 +14,12 @@ LIMIT_BYTES = 1 << 20  # a guest's file has a few kilobytes
 def read_owned(path: str, *, secret: bool = False) -> bytes:
     """A regular file's content. `secret`: nobody else may read it either.
 
-    Links are followed: only root could have made them in a directory of root. Raises OSError, and ValueError with a sentence.
+    Links are followed: only root could have made them in a directory of root. But none to a secret, which may be in anybody's directory,
+    and would then be a secret of root's own. Raises OSError, and ValueError with a sentence.
     """
     # Non-blocking: a FIFO in the place of a file must not stop a daemon from starting.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if secret else 0)
+    with open(os.open(path, flags), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("is no regular file")

@@ -1,6 +1,5 @@
 """Listening for HTTP: where, with which certificate, for which users; and what is said when that cannot be."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -119,17 +118,27 @@ def test_users_with_other_hashes(tmp_path: Path, line: str) -> None:
         Users(str(path)).hashes()
 
 
-def test_users_file_that_others_may_touch(tmp_path: Path) -> None:
-    """A file of hashes that anybody may read or write is not used, nor a link, nor none."""
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [(0o604, "is open to everybody: chmod 600 it"), (0o602, "may be written by anybody"), (0o620, "may be written by members of group")],
+)
+def test_users_file_that_others_may_touch(tmp_path: Path, mode: int, why: str) -> None:
+    """A file of hashes that anybody may read or write is not used, from the moment on at which they may."""
     path = tmp_path / "auth"
     path.write_text(f"alice:{HASH}\n")
-    for mode in (0o604, 0o602, 0o620):
-        path.chmod(mode)
-        with pytest.raises(HostError, match="others may read or write it"):
-            Users(str(path)).hashes()
-    with pytest.raises(HostError, match="no such file"):
-        Users(str(tmp_path / "none")).hashes()
     path.chmod(0o600)
-    os.symlink(path, tmp_path / "link")
-    with pytest.raises(HostError):
-        Users(str(tmp_path / "link")).hashes()
+    users = Users(str(path))
+    assert list(users.hashes()) == ["alice"]
+    path.chmod(mode)
+    with pytest.raises(HostError, match=f"^metrics.basic-auth-file: {path} {why}"):
+        users.hashes()
+
+
+def test_users_file_that_is_none(tmp_path: Path) -> None:
+    """Nor is a link, which leads to where its maker likes, nor what is not there."""
+    (tmp_path / "auth").write_text(f"alice:{HASH}\n")
+    (tmp_path / "auth").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "auth")
+    for name, why in (("none", "does not exist"), ("link", "cannot be read: ")):
+        with pytest.raises(HostError, match=f"^metrics.basic-auth-file: {tmp_path}/{name} {why}"):
+            Users(str(tmp_path / name)).hashes()

@@ -434,10 +434,18 @@ async def test_the_vnc_password(host: OneHost, machine: GuestMachine) -> None:
     path = host.root / "password"
     path.write_text("correct horse\n")
     spec = guest(graphics={"listen": "127.0.0.1:5999", "password-file": str(path)})
-    path.chmod(0o644)
-    with pytest.raises(HostError, match=r"is open to everybody: chmod 600 it$"):
-        await machine.prepare(order(spec))
+    for mode, why in ((0o644, "is open to everybody: chmod 600 it$"), (0o660, "may be written by members of group ")):
+        path.chmod(mode)
+        with pytest.raises(HostError, match=f"^password file {path} {why}") as refused:
+            await machine.prepare(order(spec))
+        assert refused.value.fatal
     path.chmod(0o600)
+    path.rename(host.root / "elsewhere")
+    path.symlink_to(host.root / "elsewhere")
+    with pytest.raises(HostError, match=f"^password file {path}: too many (levels of symbolic )?links$"):
+        await machine.prepare(order(spec))
+    path.unlink()
+    (host.root / "elsewhere").rename(path)
     await machine.prepare(order(spec))
 
     assert conf(host)["pci.0.29.0.password"] == "correct "
