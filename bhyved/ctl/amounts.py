@@ -22,11 +22,11 @@ def span(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as an operator writes them, rounded to what fits a column."""
+    """Bytes as one reads them, never more than there are: from a megabyte on what `core.room.amount` says, without its imports."""
     for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
         if count >= 1 << shift:
-            number = count / (1 << shift)
-            return f"{number:.0f}{unit}" if number == int(number) or number >= 100 else f"{number:.1f}{unit}"
+            tenths = count * 10 >> shift
+            return f"{tenths // 10}{unit}" if tenths % 10 == 0 or tenths >= 1000 else f"{tenths / 10}{unit}"
     return f"{count}B"
 
 

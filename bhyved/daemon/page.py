@@ -15,8 +15,8 @@ from urllib.parse import quote
 from bhyved.core.ansi import plain
 from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
+from bhyved.core.room import amount
 from bhyved.core.status import Desired, Phase, RunRecord, VmStatus, frozen_text
-from bhyved.core.units import Size
 
 _STYLE = (files("bhyved.daemon") / "page.css").read_text("utf-8")
 _SCRIPT = (files("bhyved.daemon") / "page.js").read_text("utf-8")
@@ -99,7 +99,7 @@ def row(status: VmStatus, spark: str, now: datetime) -> str:
         f'<tr class="vm"><th scope="row"><a href="/vm/{quote(status.name, safe="")}">{_e(status.name)}</a>'
         f'<td><span class="chip {status.phase}">{status.phase}</span>{notes}<td class="why">{_e(why)}'
         f'<td class="n">{_since(status.since_at, now)}<td class="n">{up}<td>{spark}<td class="n" title="{causes}">{total}'
-        f'<td class="n">{status.cpus}<td class="n">{Size(status.memory_bytes)}</tr>'
+        f'<td class="n">{status.cpus}<td class="n">{amount(status.memory_bytes)}</tr>'
     )
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bhyved.core import units
+from bhyved.core.room import amount
 from bhyved.core.units import Size
 from bhyved.ctl import connection as connections
 from bhyved.ctl import message
@@ -78,6 +79,12 @@ def test_sizes_that_are_round_read_as_they_are_written(count: int, unit: str) ->
     written = Size.parse(f"{count}{unit}")
     if count < 1000:
         assert size(written) == str(written)
+
+
+@given(st.one_of(st.integers(1 << 20, 1 << 50), st.integers(1, 1 << 24).map(lambda megabytes: megabytes << 20)))
+def test_sizes_read_as_the_daemon_writes_them(count: int) -> None:
+    """A guest of 2000M has 1.9G in `list`, on the page and in the sentence that says what is left; nobody has more than there is."""
+    assert size(count) == amount(count)
 
 
 @given(st.text())

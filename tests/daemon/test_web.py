@@ -326,6 +326,15 @@ class Followed:
         return news
 
 
+async def test_memory_is_said_as_everywhere_else(local: Server) -> None:
+    """A guest of 2000M has 1.9G, as in `vmctl list`."""
+    local.board.publish(status("web1", memory_bytes=2000 << 20))
+    with trio.fail_after(10):
+        text = (await local.get("/")).text
+
+    assert '<td class="n">1.9G</tr>' in text
+
+
 async def test_a_guest_that_is_ill_or_waits_for_memory_is_seen(local: Server) -> None:
     """The page counts the ill, marks their row, and says why in place of the reason they were started for."""
     local.board.publish(up("web1", ill="no answer <3 times"))
