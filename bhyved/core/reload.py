@@ -86,18 +86,14 @@ def compare_daemon(old: DaemonSpec, new: DaemonSpec) -> tuple[Change, ...]:
     return tuple(_differences(old, new, "", _DAEMON_EFFECTS, Effect.LIVE))
 
 
-def plan(
-    old: Mapping[str, VmSpec],
-    new: Mapping[str, VmSpec],
-    daemon: tuple[DaemonSpec, DaemonSpec] | None = None,
-) -> ReloadPlan:
-    """The whole of it."""
+def plan(old: Mapping[str, VmSpec], new: Mapping[str, VmSpec], daemon: tuple[DaemonSpec, DaemonSpec]) -> ReloadPlan:
+    """The whole of it. `daemon`: the old and the new main file."""
     changed = {name: compare(old[name], new[name]) for name in sorted(old.keys() & new.keys())}
     return ReloadPlan(
         added=tuple(sorted(new.keys() - old.keys())),
         removed=tuple(sorted(old.keys() - new.keys())),
         changed={name: changes for name, changes in changed.items() if changes},
-        daemon=compare_daemon(*daemon) if daemon else (),
+        daemon=compare_daemon(*daemon),
     )
 
 

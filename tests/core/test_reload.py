@@ -86,4 +86,12 @@ def test_the_whole_plan() -> None:
     assert (found.added, found.removed, set(found.changed)) == (("new",), ("gone",), {"edited"})
     assert worst(found.changed["edited"]) is Effect.NEXT_GUEST_REBOOT
     assert [change.key for change in found.daemon] == ["start-parallel"]
+
+
+def test_the_worst_of_some_changes_is_the_latest() -> None:
+    """The order is that of the effects, whatever their names are."""
+    changes = {effect: Change("key", None, None, effect) for effect in Effect}
     assert worst(()) is Effect.LIVE
+    assert worst((changes[Effect.LIVE], changes[Effect.NEXT_COLD_START], changes[Effect.NEXT_GUEST_REBOOT])) is Effect.NEXT_COLD_START
+    assert worst((changes[Effect.NEXT_GUEST_REBOOT], changes[Effect.LIVE])) is Effect.NEXT_GUEST_REBOOT
+    assert worst(tuple(changes.values())) is Effect.REFUSED

@@ -76,6 +76,17 @@ def test_requires_waits_for_ever(phase: Phase) -> None:
     assert waits_for(Order(requires=("db",)), board(status("db", phase))) == f"waiting for db, which it requires and which is {phase}"
 
 
+def test_a_requirement_is_met_by_up_and_ready() -> None:
+    """As soon as it is."""
+    assert waits_for(Order(requires=("db",)), board(status("db", Phase.UP, ready=True))) == ""
+
+
+def test_what_was_ready_and_is_not_up_any_more_is_waited_for() -> None:
+    """A guest that goes down is not at once said to be unready."""
+    db = board(status("db", Phase.STOPPING, ready=True))
+    assert waits_for(Order(requires=("db",)), db) == "waiting for db, which it requires and which is stopping"
+
+
 def test_what_is_required_must_exist() -> None:
     """A guest whose file has gone is waited for, and named."""
     assert waits_for(Order(requires=("db",)), {}) == "waiting for db, which it requires and which does not exist"
@@ -132,8 +143,17 @@ def test_a_person_waits_for_what_the_guest_requires() -> None:
     assert ask(wants("a", paced=False, requires=("db",)), among=(status("db", Phase.DOWN),)).go == ()
 
 
-def needs(*queue: Waiting, known: dict[str, str], among: tuple[VmStatus, ...] = ()) -> Turns:
-    seen = Seen(known=known, period_s=5.0)
+def test_a_guest_that_something_is_done_to_waits_for_its_end() -> None:
+    """A person's start too; the others go."""
+    queue = (wants("a", paced=False), wants("b"))
+    turns = may_start(queue, {}, PACE, now=100.0, last_paced=None, paced=frozenset(), barred={"a": "waiting for a rollback of its disks"})
+
+    assert turns.go == ("b",)
+    assert turns.why == {"a": "waiting for a rollback of its disks"}
+
+
+def needs(*queue: Waiting, known: dict[str, str], among: tuple[VmStatus, ...] = (), told: bool = False) -> Turns:
+    seen = Seen(known=known, period_s=5.0, told=told)
     return may_start(queue, board(*among), PACE, now=100.0, last_paced=None, paced=frozenset(), seen=seen)
 
 
@@ -147,6 +167,11 @@ def test_what_is_needed_of_the_host_is_waited_for() -> None:
     missing = needs(queue, known={"interface:bridge0": "", "pool:tank": "it is not imported"})
     assert missing.why == {"a": "waiting for the pool tank: it is not imported (looked at every 5s)"}
     assert missing.go == ()
+
+    told = needs(queue, known={"interface:bridge0": "it does not exist"}, told=True)
+    assert told.why == {
+        "a": "waiting for the interface bridge0: it does not exist (looked at when the host tells of something new, and every 5s)"
+    }
 
     there = needs(queue, known={"interface:bridge0": "", "pool:tank": ""})
     assert there.go == ("a",)
