@@ -70,7 +70,7 @@ def help_text(character: str) -> str:
         (".", "leave; the guest runs on and is still recorded"),
         ("w", "take the keyboard from whoever has it"),
         ("^Z", "suspend this client"),
-        ("#", "send a break, where the line can"),
+        ("#", "no break can be sent; vmctl nmi may do what it was for"),
         ("?", "this text"),
         (character, "send the escape character itself"),
     )

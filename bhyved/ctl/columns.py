@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 _SGR = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1", "dim": "2"}
 
+#: Characters of the last column that are worth more than a spare one: reasons begin with what matters.
+LAST_LEAST = 24
+
 #: Phases, and the illness of one that is up, by what they mean for an operator.
 PHASE_COLOURS = {"up": "green", "ill": "red", "held": "red", "backoff": "red", "down": "dim"}
 
@@ -42,14 +45,29 @@ def width() -> int | None:
         return 80
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(), colours: Sequence[str] = ()) -> str:
-    """Rows under their heads. `right`: columns of numbers. `colours`: one a row, for its second column."""
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    colours: Sequence[str] = (),
+    spare: Sequence[int] = (),
+) -> str:
+    """Rows under their heads. `right`: columns of numbers. `colours`: one a row, for its second column.
+
+    `spare`: columns behind the second that a narrow terminal does without, the least needed first.
+    """
     limit, on = width(), has_colour()
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    shape = "  ".join([f"%{size}s" if at in right else f"%-{size}s" for at, size in enumerate(widths)])
+    shown = list(range(len(widths)))
+    for column in spare if limit is not None else ():
+        if sum(widths[at] + 2 for at in shown[:-1]) + min(widths[-1], LAST_LEAST) <= (limit or 0):
+            break
+        shown.remove(column)
+    shape = "  ".join([f"%{widths[at]}s" if at in right else f"%-{widths[at]}s" for at in shown])
     lines = []
     for number, row in enumerate((heads, *rows)):
-        line = (shape % tuple(row)).rstrip()
+        line = (shape % tuple([row[at] for at in shown])).rstrip()
         if limit is not None and len(line) > limit:
             line = line[: limit - 1] + "…"
         if on and number and colours:

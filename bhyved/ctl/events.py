@@ -11,6 +11,7 @@ from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
 from bhyved.ctl.columns import has_colour, painted, phase_colour
 from bhyved.ctl.connection import OK, UNREACHABLE, Connection, Failure
+from bhyved.ctl.message import dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,5 +121,10 @@ def line(event: Event) -> str:
         text += f"  {one_line(event['reason'])}"
     if event.get("by") and event["by"] not in (event.get("reason") or ""):
         text += f", by {one_line(event['by'])}"
-    data = [f"{key}={one_line(str(value))}" for key, value in (event.get("data") or {}).items() if value is not None]
+    data = [f"{key}={_word(value)}" for key, value in (event.get("data") or {}).items() if value is not None]
     return f"{text}  {' '.join(data)}" if data else text
+
+
+def _word(value: object) -> str:
+    """As JSON has it, but for the quotes of a text."""
+    return one_line(value) if isinstance(value, str) else one_line(dump(value))

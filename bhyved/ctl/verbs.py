@@ -278,7 +278,7 @@ VERBS = (
             PORT,
             Option("--read-only", "watch, and do not type"),
             Option("--steal", "take the keyboard from whoever has it"),
-            Option("--since", "begin there: boot, all, end, an offset, or -20 for 20 lines back", value="PLACE", kind="text"),
+            Option("--since", "begin there: boot, all, end (default), an offset, or -20 for 20 lines back", value="PLACE", kind="text"),
             Option("-e --escape", "the escape character, ^X for a control character, or none; default ~", value="CHAR", kind="text"),
             Option("--send", r"type TEXT; \r \n \t \e \\ and \xHH are understood", value="TEXT", kind="text"),
             Option("--wait-for", "wait until the guest prints what this regular expression matches", value="REGEX", kind="text"),

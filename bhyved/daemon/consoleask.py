@@ -46,7 +46,8 @@ def _bounds(hub: ConsoleHub, params: LogParams) -> tuple[int, int | None]:
     if params.boot is not None:
         boots = reader.boots()
         if len(boots) < 1 - params.boot:
-            raise HostError(f"only {len(boots)} starts of {hub.name} are in its console log")
+            kept = {0: "no run", 1: "1 run: --boot 0"}.get(len(boots), f"{len(boots)} runs: --boot 0 to {1 - len(boots)}")
+            raise HostError(f"the console log of {hub.name} has {kept}")
         place = len(boots) - 1 + params.boot
         return boots[place], boots[place + 1] if place + 1 < len(boots) else until
     if params.since_time is not None:

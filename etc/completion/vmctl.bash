@@ -14,7 +14,7 @@ _vmctl()
 		esac
 	done
 	case $prev in
-	--config|--expect|--image|--iso|--socket|--textfile|--user-data|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+	--config|--expect|--image|--iso|--socket|--ssh-key|--textfile|--user-data|-c) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	case $verb in
 	"") COMPREPLY=($(compgen -W "list status show start stop restart reset poweroff nmi suspend resume hold release snapshot rollback console log why history events top web metrics plan check doctor create import reload drain" -- "$cur")); return ;;
@@ -50,6 +50,7 @@ _vmctl()
 	drain) options="--off --reason --for --wait -t --timeout --json --socket -h --help" values="--reason --for -t --timeout --socket" guests=no ;;
 	esac
 	case "$verb $prev" in
+	"top -s") COMPREPLY=($(compgen -W "cpu memory network console restarts uptime phase name" -- "$cur")); return ;;
 	"top --sort") COMPREPLY=($(compgen -W "cpu memory network console restarts uptime phase name" -- "$cur")); return ;;
 	"plan --release") COMPREPLY=($(compgen -W "14 15 main" -- "$cur")); return ;;
 	"plan --arch") COMPREPLY=($(compgen -W "amd64 arm64" -- "$cur")); return ;;

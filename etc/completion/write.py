@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bhyved.ctl.verbs import VERBS, Option, Verb
 
 HERE = Path(__file__).parent
-_FILES = ("FILE", "PATH", "DIR")
+_FILES = ("FILE", "PATH", "DIR", "KEY|FILE")
 _NAMES = {"none": "no", "file": "files"}
 
 
@@ -25,9 +25,10 @@ def bash() -> str:
         for verb in VERBS
     )
     choices = "\n".join(
-        f'\t"{verb.name} {option.spellings[-1]}") COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$cur")); return ;;'
+        f'\t"{verb.name} {spelling}") COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$cur")); return ;;'
         for verb in VERBS
         for option in verb.options
+        for spelling in option.spellings
         if option.choices
     )
     files = "|".join(

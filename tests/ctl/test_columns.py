@@ -28,8 +28,32 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = screen(monkeypatch, "xterm", COLUMNS="60")
     bare = [re.sub("\x1b\\[[0-9]*m", "", line) for line in lines]
 
-    assert bare[2] == "a     held           -         3     2      2G  five crashe…"
+    assert bare[2] == "a     held           -         3  five crashes within ten m…"
     assert max(map(len, bare)) == 60
+
+
+@pytest.mark.parametrize(
+    ("columns", "heads", "held"),
+    [
+        (
+            "79",
+            "NAME  PHASE     UPTIME  RESTARTS  CPUS  MEMORY  REASON",
+            "a     held           -         3     2      2G  five crashes within ten minutes",
+        ),
+        (
+            "70",
+            "NAME  PHASE     UPTIME  RESTARTS  MEMORY  REASON",
+            "a     held           -         3      2G  five crashes within ten min…",
+        ),
+        ("40", "NAME  PHASE     REASON", "a     held      five crashes within ten…"),
+        ("20", "NAME  PHASE     REA…", "a     held      fiv…"),
+    ],
+)
+def test_a_narrow_terminal_shows_reasons(monkeypatch: pytest.MonkeyPatch, columns: str, heads: str, held: str) -> None:
+    """Columns that change least go first, until something can be read of the last."""
+    bare = [re.sub("\x1b\\[[0-9]*m", "", line) for line in screen(monkeypatch, "xterm", COLUMNS=columns)]
+
+    assert (bare[0], bare[2]) == (heads, held)
 
 
 def test_colour_is_for_phases(monkeypatch: pytest.MonkeyPatch) -> None:

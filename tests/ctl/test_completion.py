@@ -35,6 +35,7 @@ CASES = [
     (("start", "--no"), {"--no-wait"}),
     (("plan", "--release", ""), {"14", "15", "main"}),
     (("console", "--ste"), {"--steal"}),
+    (("top", "-s", "con"), {"console"}),
 ]
 
 

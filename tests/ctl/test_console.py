@@ -118,7 +118,7 @@ def test_a_guest_that_is_no_longer_there_when_the_daemon_comes_back() -> None:
 
     with at_console(PlayedConsole()) as (somebody, daemon):
         somebody.sees(b"leaves")
-        daemon.handlers["console.attach"] = refuse
+        daemon.handlers |= dict.fromkeys(("console.attach", "daemon.info", "vm.list"), refuse)
         daemon.vanish()
         daemon.listen()
 

@@ -179,7 +179,7 @@ def test_the_screen_obeys_its_keys() -> None:
         pane.press("BSpace", "BSpace", "BSpace", "BSpace", "BSpace", "Enter")
         pane.until("^more19")
         pane.type("/crashed\r")
-        pane.until("only 'crashed' \\(Escape: all\\)")
+        pane.until('only "crashed" \\(Escape: all\\)')
         pane.press("Escape")
         pane.until("^more19")
         pane.type("q")

@@ -440,14 +440,14 @@ END = ("end", {"next": 3})
 
 def test_events_that_are_kept(vmctl: Vmctl) -> None:
     """The newest of them, oldest first."""
-    told = event(3, event="asked", phase=None, reason="", data={"method": "vm.start", "nothing": None})
+    told = event(3, event="asked", phase=None, reason="", data={"method": "vm.start", "nothing": None, "ok": False, "taps": ["tap3"]})
     with playing(events_subscribe=Stream({"next": 3}, event(1), event(2), told, END)) as daemon:
         ran = vmctl(daemon, "events", "-n", "2", "a")
 
         assert daemon.asked == [("events.subscribe", {"since": 0, "names": ["a"], "follow": False})]
     assert ran.out.splitlines() == [
         "2026-01-01 12:00:02  a  up  asked for, by root",
-        "2026-01-01 12:00:03  a  asked, by root  method=vm.start",
+        '2026-01-01 12:00:03  a  asked, by root  method=vm.start ok=false taps=["tap3"]',
     ]
 
 

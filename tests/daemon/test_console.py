@@ -344,6 +344,8 @@ async def test_plain_requests(tmp_path: Path, line: GuestLine) -> None:
                     await consoleask.send(daemon.consoles, SendParams(name="web1", text="x"))
             with pytest.raises(Refused, match='web1 has no console "com9"; it has com1'):
                 await consoleask.log(daemon.consoles, LogParams(name="web1", port="com9"))
+            with pytest.raises(Refused, match=r"the console log of web1 has 1 run: --boot 0$"):
+                await consoleask.log(daemon.consoles, LogParams(name="web1", boot=-1))
 
         assert waited.found
         assert (sent.taken, sent.offset) == (5, 15)
