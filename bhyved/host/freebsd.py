@@ -48,7 +48,7 @@ class FreeBsdHost:
             target=facts.target,
             tools=tools,
             vmm=Vmm(paths.dev, tools),
-            taps=Taps(tools),
+            taps=Taps(tools, dev=paths.dev),
             processes=Processes(tools),
             ledgers=Ledgers(f"{paths.run}/vm", facts.boot),
             images=Images(paths.db, tools),

@@ -9,18 +9,22 @@ A start costs three processes a tap: create, settings, addm. They cannot be fewe
 """
 
 import itertools
+import os
+import re
 import socket
 from collections.abc import Collection
 
 from bhyved.core.errors import HostError
 from bhyved.core.ifconfig import Interface, parse_ifconfig
 from bhyved.host.tool import run_tool
-from bhyved.host.toolbox import Result, ToolError, Tools
+from bhyved.host.toolbox import Result, ToolError, Tools, said_by
 
 GROUP = "bhyved"  # may not end in a digit (contract 5.3)
 FIRST = 1000  # below are the administrator's own taps: rc.conf's cloned_interfaces and the Handbook begin at tap0
 _LAST = 0x7FFF  # IF_MAXUNIT of if_clone.c
 LIMIT_S = 10.0
+_TAKEN = re.compile(r"\bFile exists|already exists")
+_FORBIDDEN = re.compile(r"Operation not permitted")
 _ALL_BYTES = 4 << 20  # `ifconfig -a` says about 400 bytes of each interface; there may be thousands
 
 
@@ -29,21 +33,31 @@ class TapExists(HostError):  # noqa: N818 - a fact that the caller acts on: choo
 
 
 class Taps:
-    """The tap interfaces of this host."""
+    """The tap interfaces of this host, or of this jail: a jail with a network stack of its own sees no others (contract 7)."""
 
-    def __init__(self, tools: Tools, *, first: int = FIRST) -> None:
-        self._tools = tools
+    def __init__(self, tools: Tools, *, dev: str = "/dev", first: int = FIRST) -> None:
+        self._tools, self._dev = tools, dev
         self._first = first
         self._foreign: set[str] = set()
 
     def choose(self, count: int, taken: Collection[str]) -> tuple[str, ...]:
         """Names that no interface has and nobody has `taken`: those in the ledgers of all guests. Nothing is made."""
-        used = {name for _, name in socket.if_nameindex()}.union(taken, self._foreign)
+        used = {name for _, name in socket.if_nameindex()}.union(taken, self._foreign, self._nodes())
         free = (name for number in range(self._first, _LAST + 1) if (name := f"tap{number}") not in used)
         names = tuple(itertools.islice(free, count))
         if len(names) < count:
             raise HostError(f"no tap number is free between {self._first} and {_LAST}")
         return names
+
+    def _nodes(self) -> list[str]:
+        """Numbers are the kernel's, whichever network stack their taps are in: of those in others only the nodes are seen (contract 7).
+
+        The directory is listed, nothing in it is looked up. Rules of devfs(8) may hide some: then `create` says that they are taken.
+        """
+        try:
+            return [name for name in os.listdir(self._dev) if name.startswith("tap")]
+        except OSError:
+            return []
 
     async def create(
         self, name: str, *, description: str, bridge: str | None, mtu: int | None = None, up: bool = True, pass_fd: int | None = None
@@ -82,9 +96,12 @@ class Taps:
         try:
             await self._ifconfig(name, "create", pass_fd=pass_fd)
         except ToolError as error:
-            if await self.look(name) is not None:
+            said = said_by(error.result)
+            if _TAKEN.search(said) or await self.look(name) is not None:  # perhaps in another network stack, where we cannot look
                 self._foreign.add(name)
                 raise TapExists(f"{name} exists already and is not ours") from None
+            if _FORBIDDEN.search(said):
+                raise HostError(f"{error}: a jail makes interfaces only with vnet in its jail.conf(5)") from None
             raise error from None
 
     async def _join(self, name: str, bridge: str, pass_fd: int | None) -> None:

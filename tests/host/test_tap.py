@@ -17,8 +17,15 @@ def state(scripts: Scripts) -> Path:
 
 
 @pytest.fixture
-def taps(scripts: Scripts, state: Path) -> Taps:
-    return Taps(scripts.tools)
+def dev(tmp_path: Path) -> Path:
+    path = tmp_path / "dev"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def taps(scripts: Scripts, state: Path, dev: Path) -> Taps:
+    return Taps(scripts.tools, dev=str(dev))
 
 
 def test_numbers_are_the_lowest_that_nobody_has(taps: Taps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +69,32 @@ async def test_a_foreign_tap_is_not_taken_over(taps: Taps, scripts: Scripts, sta
 
     assert (state / "tap1000.if").read_text() == before
     assert taps.choose(1, ()) == ("tap1001",)
+
+
+def test_taps_of_other_network_stacks_are_passed_over(taps: Taps, dev: Path) -> None:
+    """A jail with a stack of its own has the kernel's numbers, and sees of other taps their nodes (contract 7)."""
+    for name in ("tap1000", "tap1001", "tty"):
+        (dev / name).touch()
+
+    assert taps.choose(1, ()) == ("tap1002",)
+
+
+async def test_a_tap_of_another_network_stack_is_taken(taps: Taps, scripts: Scripts) -> None:
+    """Where its node is hidden, too: the kernel says that the number is, and ifconfig knows no such interface."""
+    scripts.write("ifconfig", '[ "$2" = create ] && { echo "ifconfig: SIOCIFCREATE2 ($1): File exists" >&2; exit 1; }; exit 1')
+
+    with trio.fail_after(10), pytest.raises(TapExists):
+        await taps.create("tap1000", description="bhyved web/0", bridge="lan0")
+
+    assert taps.choose(1, ()) == ("tap1001",)
+
+
+async def test_a_jail_that_may_make_no_interfaces(taps: Taps, scripts: Scripts) -> None:
+    """It is said what its jail.conf lacks (contract 7)."""
+    scripts.write("ifconfig", 'echo "ifconfig: SIOCIFCREATE2 ($1): Operation not permitted" >&2; exit 1')
+
+    with trio.fail_after(10), pytest.raises(HostError, match=r"not permitted: a jail makes interfaces only with vnet in its jail\.conf"):
+        await taps.create("tap1000", description="bhyved web/0", bridge="lan0")
 
 
 async def test_a_missing_bridge_is_named(taps: Taps) -> None:
