@@ -53,6 +53,7 @@ def test_start_waits_for_the_daemon(host: RcHost) -> None:
     assert host.log() == ["kld vmm", "kld nmdm", "bhyved start -c bhyved.toml -x 1 PATH=…"]
     assert (host.run / "control.sock").is_socket()
     assert "bin/respawn" in command(respawner)
+    assert (host.run / "bhyved.stderr").stat().st_mode & 0o077 == 0  # it quotes files that may be root's alone
     assert host.service("start").returncode == 1
     assert host.service("faststart").returncode == 1
     assert len(calls(host, "bhyved start")) == 1
