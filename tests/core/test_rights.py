@@ -21,7 +21,10 @@ def peer(uid: int = 1001, user: str = "alice", *groups: str) -> Peer:
     [
         (peer(0, "root"), Grants(), Role.ROOT),
         (peer(0, "toor"), Grants(group="wheel"), Role.ROOT),
+        (peer(0, "root"), Grants(euid=1001), Role.ROOT),
         (peer(1001), Grants(euid=1001), Role.ROOT),
+        (peer(1, "daemon"), Grants(), Role.NONE),
+        (peer(1001, "alice", "other"), Grants(group="ops", read_group="mon"), Role.NONE),
         (peer(1001), Grants(), Role.NONE),
         (peer(1001, "alice", "ops"), Grants(), Role.NONE),
         (peer(1001, "alice", "ops"), Grants(group="ops"), Role.OPERATOR),
