@@ -9,9 +9,11 @@ from datetime import datetime
 
 import msgspec
 
+from bhyved.core import needs
 from bhyved.core.ansi import plain
 from bhyved.core.drain import Drain
 from bhyved.core.reload import Change, Effect, worst
+from bhyved.core.room import NEVER
 from bhyved.core.spec import Ready, VmSpec
 from bhyved.core.status import ACTIVE, Desired, Phase, RunRecord, Suspension, VmStatus, frozen_text, utc_text
 from bhyved.core.units import span
@@ -119,10 +121,19 @@ def _waiting(case: Case) -> _Said:
     idle = [other.name for other in blockers if other.phase in (Phase.DOWN, Phase.HELD)]
     if idle:
         return said, f"vmctl start {idle[0]}"
+    if status.roomless and NEVER in status.waiting_for:
+        return said, "give it less memory"  # the sentence has the other ways
     if status.roomless:
         said.append("it starts by itself when there is room for it; guests that need less may pass it")
         return said, f"vmctl stop a guest that can do without, or vmctl start {case.name} to start it all the same"
-    return said, f"vmctl why {blockers[0].name}" if blockers else ""
+    if blockers:
+        return said, f"vmctl why {blockers[0].name}"
+    # vmctl start does not help: whoever asks, a guest is not started without what it needs.
+    missing = needs.named_in(status.waiting_for, case.spec.order.needs) if case.spec is not None else None
+    if missing is None:
+        return said, ""
+    said.append("it starts by itself as soon as that is there")
+    return said, needs.remedy(missing)
 
 
 def _preparing(case: Case) -> _Said:

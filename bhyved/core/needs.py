@@ -4,6 +4,7 @@ Parsed here; `core.turns` holds a guest back while one is missing, `host.needs` 
 """
 
 import re
+from collections.abc import Iterable
 
 from bhyved.core.units import span
 
@@ -44,3 +45,22 @@ def waits_for(need: str, why: str | None, period_s: float, *, told: bool) -> str
         return f"waiting to see whether the {kind} {name} is there"
     when = f"when the host tells of something new, and every {span(period_s)}" if told else f"every {span(period_s)}"
     return f"waiting for the {kind} {name}: {why} (looked at {when})"
+
+
+def named_in(sentence: str, needed: Iterable[str]) -> str | None:
+    """Which of these needs a sentence of `waits_for` is about."""
+    for need in needed:
+        kind, name = split(need)
+        if f"the {kind} {name}:" in sentence or f"the {kind} {name} is there" in sentence:
+            return need
+    return None
+
+
+def remedy(need: str) -> str:
+    """Where to look when it does not come."""
+    kind, name = split(need)
+    if kind == INTERFACE:
+        return f"ifconfig {name} shows whether it is there; cloned_interfaces in rc.conf makes it at boot"
+    if kind == POOL:
+        return f"zpool import shows whether {name} can be imported"
+    return f"ls {name} shows whether it is there, mount whether its file system is"

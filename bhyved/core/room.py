@@ -13,6 +13,7 @@ from bhyved.core.spec import DaemonSpec, VmSpec
 from bhyved.core.status import Phase, VmStatus
 from bhyved.core.units import Size
 
+NEVER = "more than this host"  # in sentences of what no waiting helps
 NAMED = 4  # guests by name in a sentence, the largest; the others are counted
 
 #: From its turn on until nothing of a run is left, a guest has its memory: the node keeps it until it is destroyed (contract 1.10).
@@ -121,13 +122,13 @@ def impossible(room: Room, wanted: Share) -> str:
     if limit is not None and wanted.size > limit:
         of = f"{amount(room.host.total_bytes or 0)} less memory-reserve, which is {Size(room.reserve_bytes)}"
         return (
-            f"needs {Size(wanted.size)}, more than this host ever has for guests, which is {amount(limit)} ({of}); "
+            f"needs {Size(wanted.size)}, {NEVER} ever has for guests, which is {amount(limit)} ({of}); "
             "give it less memory, or set overcommit = true in bhyved.toml"
         )
     if wanted.wired and wired is not None and wanted.size > wired:
         pages = -(-wanted.size // room.host.page_bytes)
         return (
-            f"needs {Size(wanted.size)} wired, more than this host lets be wired, which is {amount(wired)}; "
+            f"needs {Size(wanted.size)} wired, {NEVER} lets be wired, which is {amount(wired)}; "
             f"sysctl vm.max_user_wired={pages} and vmctl reload, or give it less memory"
         )
     return ""

@@ -55,6 +55,11 @@ def restarts(row: dict[str, Any]) -> int:
     return total
 
 
+def standing(phase: str) -> str:
+    """A phase behind "is"."""
+    return "in backoff" if phase == "backoff" else phase
+
+
 def remark(row: dict[str, Any]) -> str:
     """What is not as it should be: why a guest is not up, and what a person should know of one that is."""
     hold = row["hold"]
@@ -66,7 +71,7 @@ def remark(row: dict[str, Any]) -> str:
         words.append(row["waiting_for"] or row["reason"])
         if row["next_start_in_s"] is not None:
             words.append(f"next start in {span(row['next_start_in_s'])}")
-        if row["attempts"] not in row["reason"]:
+        if row["phase"] != "held" and row["attempts"] not in row["reason"]:  # of one that is held, the reason says what was over its limit
             words.append(row["attempts"])
     if hold is not None:
         until = f"until {moment(hold['until-at'])} UTC" if hold["until-at"] else ""

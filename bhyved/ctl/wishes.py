@@ -9,6 +9,8 @@ from bhyved.ctl.amounts import one_line, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, deadline_of, guests_of, print_json
 from bhyved.ctl.connection import FAILED, NOT_PERMITTED, OK, TIMED_OUT, Connection, result
+from bhyved.ctl.listing import standing
+from bhyved.ctl.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,6 +136,7 @@ def wait_for(connection: Connection, names: list[str], until: str, deadline: flo
 def _wait(connection: Connection, agreed: list[Told], until: str, deadline: float | None, *, is_quiet: bool) -> list[int]:
     """A status for each guest. What came of it is added to its answer, and said as soon as it is known."""
     began = time.monotonic()
+    patience = Patience(connection.path, until, is_quiet=is_quiet)
     left = list(reversed(agreed))
     asked: dict[int, Told] = {}
     statuses = []
@@ -141,8 +144,11 @@ def _wait(connection: Connection, agreed: list[Told], until: str, deadline: floa
         while left and len(asked) < WAITS_AT_ONCE:
             told = left.pop()
             asked[_send_wait(connection, told, until, deadline)] = told
-        message = connection.read()
-        if message is None or message.get("id") not in asked:
+        message = connection.read(patience.look_at)
+        if message is None:
+            patience.look([told["name"] for told in (*asked.values(), *left)])
+            continue
+        if message.get("id") not in asked:
             continue
         told = asked.pop(message["id"])
         waited = result(message)
@@ -172,5 +178,7 @@ def _say_waited(told: Told, until: str, seconds: float) -> None:
         return
     sys.stdout.flush()
     late = f" after {span(seconds)}" if told["timed-out"] else ""
-    where = "in backoff" if phase == "backoff" else phase
-    print(f"vmctl: {name} is {where}, not {until}{late}" + (f": {reason}" if reason else "") + f" (vmctl why {name})", file=sys.stderr)
+    print(
+        f"vmctl: {name} is {standing(phase)}, not {until}{late}" + (f": {reason}" if reason else "") + f" (vmctl why {name})",
+        file=sys.stderr,
+    )

@@ -10,7 +10,9 @@ from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
 from bhyved.core.explain import Case, explain, history_line, unready
 from bhyved.core.limits import Limits
+from bhyved.core.needs import waits_for
 from bhyved.core.reload import Change, Effect
+from bhyved.core.room import HostMemory, Room, Share, impossible
 from bhyved.core.spec import AGENT_PORT, Order, Ready, VmSpec
 from bhyved.core.status import Desired, Hold, LastExit, Phase, RunRecord, Suspension, VmStatus
 from bhyved.core.units import span
@@ -136,6 +138,34 @@ def test_waiting_for_memory():
 
     assert said[1:] == [waits, "it starts by itself when there is room for it; guests that need less may pass it"]
     assert hint == "vmctl stop a guest that can do without, or vmctl start web1 to start it all the same"
+
+
+def test_memory_that_the_host_never_has():
+    """No waiting helps then, and none is promised."""
+    waits = impossible(Room(host=HostMemory(total_bytes=16 << 30)), Share(32 << 30))
+    said, hint = why(status("waiting", waiting_for=f"waiting for memory: {waits}", roomless=True))
+
+    assert "it starts by itself when there is room for it; guests that need less may pass it" not in said
+    assert hint == "give it less memory"
+
+
+@pytest.mark.parametrize(
+    ("need", "hint"),
+    [
+        ("interface:bridge0", "ifconfig bridge0 shows whether it is there; cloned_interfaces in rc.conf makes it at boot"),
+        ("pool:tank", "zpool import shows whether tank can be imported"),
+        ("path:/nfs/disks", "ls /nfs/disks shows whether it is there, mount whether its file system is"),
+    ],
+)
+@pytest.mark.parametrize("found", ["it is not there", None])
+def test_waiting_for_the_host(need: str, hint: str, found: str | None):
+    """Where to look, since a start by hand would wait as well; of several needs the one that is missing counts."""
+    spec = VmSpec(name="web1", order=Order(needs=("path:/nfs", need)))
+    waits = waits_for(need, found, 5.0, told=False)
+    said = why(status("waiting", waiting_for=waits), spec)
+
+    assert said[0][1:] == [waits, "it starts by itself as soon as that is there"]
+    assert said[1] == hint
 
 
 def test_waiting_says_for_whom_and_why_that_one_is_not_there():

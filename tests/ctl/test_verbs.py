@@ -34,6 +34,7 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
             orphaned=True,
             memory_bytes=1536 << 20,
         ),
+        row("looped", phase="held", reason="crashed 6 times in 10m", uptime_s=None, attempts="crash 6 of 5"),
         row("sick", ill="no answer three times"),
         row("free", unlimited="`rctl` ended with status 1"),
         row("big", phase="waiting", reason="asked for by autostart", waiting_for="waiting for memory: needs 8G", uptime_s=None),
@@ -48,6 +49,7 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         "database  backoff        -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
         "a         up          2h1m         3     2    1.5G  held by alice until 2026-11-25 18:00:00 UTC: disk check; "
         "orphaned-config: its file has gone; configuration changed",
+        "looped    held           -         3     2      2G  crashed 6 times in 10m",
         "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
         "free      up          2h1m         3     2      2G  limits do not hold: `rctl` ended with status 1",
         "big       waiting        -         3     2      2G  waiting for memory: needs 8G",
@@ -294,7 +296,7 @@ class CountingConnection(Connection):
 
     def __init__(self) -> None:
         self.open: list[int] = []
-        self.most, self.number = 0, 0
+        self.most, self.number, self.path = 0, 0, ""
 
     def send(self, method: str, **params: object) -> int:
         self.number += 1
