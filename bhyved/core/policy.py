@@ -87,7 +87,11 @@ def _counted(cause: str, restart: Restart, book: Book, now: float) -> str:
     if cause == "start_failure":
         return f"failed start {book.failures}"
     times, limit = (book.reboots, restart.reboot_limit) if cause == "reboot" else (book.crashes, restart.crash_limit)
-    count = len(_recent(times, limit, now))
+    return _nth(cause, _recent(times, limit, now), limit)
+
+
+def _nth(cause: str, recent: tuple[float, ...], limit: Limit) -> str:
+    count = len(recent)
     return f"{cause} {count} of {limit.count}" if count <= limit.count else f"{cause} {count}, over the limit of {limit}"
 
 
@@ -98,9 +102,9 @@ def attempts(restart: Restart, book: Book, now: float) -> tuple[str, int | None]
     left = min(restart.reboot_limit.count - len(reboots), restart.crash_limit.count - len(crashes))
     words = []
     if reboots:
-        words.append(f"reboot {len(reboots)} of {restart.reboot_limit.count}")
+        words.append(_nth("reboot", reboots, restart.reboot_limit))
     if crashes:
-        words.append(f"crash {len(crashes)} of {restart.crash_limit.count}")
+        words.append(_nth("crash", crashes, restart.crash_limit))
     if book.failures:
         words.append(f"failed start {book.failures}")
     return ", ".join(words), max(0, left)

@@ -6,7 +6,8 @@
   const span = (seconds) => {
     const left = Math.max(0, Math.floor(seconds));
     for (const [size, unit, small, part] of [[86400, "d", 3600, "h"], [3600, "h", 60, "m"], [60, "m", 1, "s"]]) {
-      if (left >= size) return `${Math.floor(left / size)}${unit} ${Math.floor((left % size) / small)}${part}`;
+      const few = Math.floor((left % size) / small);
+      if (left >= size) return `${Math.floor(left / size)}${unit}${few ? few + part : ""}`;
     }
     return `${left}s`;
   };

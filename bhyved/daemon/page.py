@@ -17,6 +17,7 @@ from bhyved.core.drain import Drain
 from bhyved.core.exits import ExitKind
 from bhyved.core.room import amount
 from bhyved.core.status import Desired, Phase, RunRecord, VmStatus, frozen_text
+from bhyved.core.units import span
 
 _STYLE = (files("bhyved.daemon") / "page.css").read_text("utf-8")
 _SCRIPT = (files("bhyved.daemon") / "page.js").read_text("utf-8")
@@ -54,7 +55,7 @@ def document(title: str, body: str, *, refresh: bool = False) -> str:
 
 
 _HEAD = (
-    f'<thead><tr><th>Guest<th>State<th>Reason<th class="n">State for<th class="n">Up for<th>Ends, {HOURS} h<th class="n">Restarts'
+    f'<thead><tr><th>Guest<th>Phase<th>Reason<th class="n">Phase for<th class="n">Up for<th>Ends, {HOURS} h<th class="n">Restarts'
     '<th class="n">CPUs<th class="n">Memory</tr></thead>'
 )
 
@@ -105,7 +106,7 @@ def row(status: VmStatus, spark: str, now: datetime) -> str:
 
 def _notes(status: VmStatus) -> Iterable[str]:
     if status.desired is Desired.UP and status.phase in (Phase.DOWN, Phase.HELD):
-        yield "wanted up"
+        yield "wished up"
     if status.ill:
         yield "ill"
     if status.roomless:
@@ -183,19 +184,10 @@ def _bar(kind: str, place: int, below: float, height: float) -> str:
     return f'<rect class="{kind}" x="{place * 4}" y="{19 - below - height:.1f}" width="3" height="{height:.1f}"/>'
 
 
-def span(seconds: float) -> str:
-    """A duration as one reads it at a glance; page.js says it the same way."""
-    left = max(0, int(seconds))
-    for size, unit, small, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if left >= size:
-            return f"{left // size}{unit} {left % size // small}{part}"
-    return f"{left}s"
-
-
 def _since(at: datetime, now: datetime) -> str:
-    return (
-        f'<time data-since="{at.timestamp():.0f}" datetime="{at.isoformat(timespec="seconds")}">{span((now - at).total_seconds())}</time>'
-    )
+    """In whole seconds, which page.js counts on in the same words."""
+    lasted = span(max(0, int((now - at).total_seconds())))
+    return f'<time data-since="{at.timestamp():.0f}" datetime="{at.isoformat(timespec="seconds")}">{lasted}</time>'
 
 
 def _moment(at: datetime) -> str:

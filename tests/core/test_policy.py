@@ -160,7 +160,7 @@ def test_how_near_the_limit() -> None:
     assert attempts(Restart(), book, 302.0) == ("reboot 1 of 5, crash 4 of 5, failed start 7", 1)
     assert attempts(Restart(), Book(), 0.0) == ("", 5)
     assert attempts(Restart(), Book(reboots=(1.0, 2.0, 3.0), crashes=(1.0,)), 4.0) == ("reboot 3 of 5, crash 1 of 5", 2)
-    assert attempts(Restart(), Book(crashes=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), 7.0) == ("crash 6 of 5", 0)
+    assert attempts(Restart(), Book(crashes=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), 7.0) == ("crash 6, over the limit of 5 in 10m", 0)
 
 
 def test_a_window_ends_with_its_last_moment() -> None:

@@ -1,6 +1,7 @@
 """The status page in a real browser: live, escaped, quiet on the network, in light and dark."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 import trio
 
 from bhyved.core.status import Phase
+from bhyved.core.units import span
+from bhyved.daemon import page as pages
 from tests.daemon.webkit import NOW, Server, crowd, status, up
 from tests.monitoring.chromium import CHROMIUM, Browser, browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+SCRIPT = Path(pages.__file__).with_name("page.js")
 HOSTILE = "<script>window.broken=1</script><img src=x onerror='window.broken=1'>"
 
 
@@ -40,7 +44,7 @@ def cell(name: str, place: int) -> str:
 async def test_follows_live(server: Server, page: Browser) -> None:
     """Guests that change, come and go are seen at once and in their place, without loading the page again."""
     await page.evaluate("window.stays = 1")
-    assert await page.evaluate(cell("win11", 1)) == "heldwanted up"
+    assert await page.evaluate(cell("win11", 1)) == "heldwished up"
     server.board.publish(up("win11", reason="released by root"))
     await page.until(f"{cell('win11', 1)} === 'up'")
     server.board.publish(status("mail2"))
@@ -50,6 +54,15 @@ async def test_follows_live(server: Server, page: Browser) -> None:
     assert names == ["db1", "loop1", "mail", "mail2", "web1", "win11"]
     assert "3 up" in await page.evaluate("document.getElementById('counts').textContent")
     assert await page.evaluate("window.stays") == 1
+
+
+async def test_times_run_on_in_the_words_of_the_client(page: Browser) -> None:
+    """Whole seconds, as `vmctl` says them."""
+    function = re.search(r"const span = (\(seconds\) => \{.*?\n  \});\n", SCRIPT.read_text(), re.DOTALL)
+    assert function is not None
+    seconds = [0, 9, 59, 60, 61, 3599, 3600, 3661, 7265, 86_400, 90_061, 864_000]
+
+    assert await page.evaluate(f"{seconds}.map({function[1]})") == [span(each) for each in seconds]
 
 
 async def test_a_click_says_why(server: Server, page: Browser) -> None:
