@@ -24,6 +24,15 @@ class Refusal(Exception):  # noqa: N818 - an answer
         self.body = {"code": number, "message": text, "data": {"code": code, **data}}
 
 
+def refuse(number: int, code: str, text: str, **data: Any) -> Callable[[Params], Reply]:
+    """A handler that answers everybody with this error."""
+
+    def handler(params: Params) -> Reply:
+        raise Refusal(number, code, text, **data)
+
+    return handler
+
+
 class Stream:
     """What a handler returns when more follows its answer: notifications, then the connection stays open or is closed."""
 

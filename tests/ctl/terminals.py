@@ -60,12 +60,6 @@ class Person:
     def is_raw(self) -> bool:
         return not self.settings[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
-    def waits_until_raw(self, raw: bool = True) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while self.is_raw is not raw:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     def status(self) -> int:
         """Of vmctl, which is ending; what it still says is read."""
         deadline = time.monotonic() + PATIENCE_S

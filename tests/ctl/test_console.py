@@ -16,7 +16,7 @@ import pytest
 
 from bhyved.core.frames import Kind
 from tests.ctl.conftest import Vmctl
-from tests.ctl.played import PATIENCE_S, PlayedDaemon, Refusal, playing
+from tests.ctl.played import PATIENCE_S, PlayedDaemon, Refusal, playing, refuse
 from tests.ctl.playedconsole import PlayedConsole
 from tests.ctl.terminals import Person, person
 
@@ -61,10 +61,7 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
 def test_the_terminal_is_given_back_when_the_daemon_refuses() -> None:
     """A refusal is printed as of any other verb, with its status."""
 
-    def refuse(params: object) -> None:
-        raise Refusal(-32001, "not-permitted", "you may not")
-
-    with playing(console_attach=refuse) as daemon, person(daemon.path, "console", "a") as somebody:
+    with playing(console_attach=refuse(-32001, "not-permitted", "you may not")) as daemon, person(daemon.path, "console", "a") as somebody:
         assert somebody.status() == 77
         assert somebody.settings == somebody.before
         assert b"vmctl: you may not\r\n" in somebody.screen
@@ -113,12 +110,10 @@ def test_leaving_while_there_is_no_daemon() -> None:
 def test_a_guest_that_is_no_longer_there_when_the_daemon_comes_back() -> None:
     """There is nothing to wait for: the refusal is printed."""
 
-    def refuse(params: object) -> None:
-        raise Refusal(-32002, "no-such-guest", 'there is no guest "a"')
-
     with at_console(PlayedConsole()) as (somebody, daemon):
         somebody.sees(b"leaves")
-        daemon.handlers |= dict.fromkeys(("console.attach", "daemon.info", "vm.list"), refuse)
+        refusal = refuse(-32002, "no-such-guest", 'there is no guest "a"')
+        daemon.handlers |= dict.fromkeys(("console.attach", "daemon.info", "vm.list"), refusal)
         daemon.vanish()
         daemon.listen()
 

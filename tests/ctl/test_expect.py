@@ -17,7 +17,7 @@ from bhyved.ctl.connection import Failure
 from bhyved.ctl.expect import Send, Wait, parse_steps
 from bhyved.ctl.sequences import Whole, without_questions
 from tests.ctl.conftest import Vmctl
-from tests.ctl.played import PlayedDaemon, Refusal, playing
+from tests.ctl.played import PlayedDaemon, playing, refuse
 from tests.ctl.playedconsole import PlayedConsole
 
 
@@ -68,10 +68,7 @@ def test_a_guest_that_does_not_read(vmctl: Vmctl) -> None:
 def test_a_keyboard_that_somebody_has(vmctl: Vmctl) -> None:
     """Exit 1, who it is, and what to do about it."""
 
-    def refuse(params: object) -> None:
-        raise Refusal(-32003, "keyboard-busy", "bob has the keyboard of a's com1")
-
-    with playing(console_send=refuse) as daemon:
+    with playing(console_send=refuse(-32003, "keyboard-busy", "bob has the keyboard of a's com1")) as daemon:
         ran = vmctl(daemon, "console", "a", "--send", "x")
 
     assert (ran.status, ran.err) == (1, "vmctl: bob has the keyboard of a's com1; --steal types all the same\n")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.ctl.conftest import Vmctl
-from tests.ctl.played import Refusal, playing, told
+from tests.ctl.played import playing, refuse, told
 
 
 def snapshot(name: str, age_s: float, **changes: Any) -> dict[str, Any]:
@@ -54,10 +54,8 @@ def test_taking_one(vmctl: Vmctl) -> None:
 def test_destroying_and_going_back(vmctl: Vmctl) -> None:
     """The daemon's sentence is printed; what it refuses is, too."""
 
-    def refuse(params: Any) -> Any:
-        raise Refusal(-32003, "not-down", "a is up: vmctl stop a")
-
-    with playing(vm_snapshot__delete={"text": "snapshot x of a destroyed"}, vm_rollback=refuse) as daemon:
+    refusal = refuse(-32003, "not-down", "a is up: vmctl stop a")
+    with playing(vm_snapshot__delete={"text": "snapshot x of a destroyed"}, vm_rollback=refusal) as daemon:
         assert vmctl(daemon, "snapshot", "a", "--delete", "x").out == "snapshot x of a destroyed\n"
         assert daemon.params("vm.snapshot-delete") == [{"name": "a", "snapshot": "x"}]
         ran = vmctl(daemon, "rollback", "a", "x", "--destroy-newer")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.ctl.conftest import Vmctl
-from tests.ctl.played import Refusal, playing, row, told
+from tests.ctl.played import Refusal, playing, refuse, row, told
 
 
 @pytest.fixture
@@ -54,11 +54,9 @@ def test_what_may_have_been_meant(vmctl: Vmctl, main_file: Path, verb: str, name
 def test_help_that_cannot_be_had(vmctl: Vmctl, main_file: Path) -> None:
     """An answer stays what it was where the daemon tells nothing more."""
 
-    def refuse(params: dict[str, Any]) -> Any:
-        raise Refusal(-32001, "not-permitted", "nobody may not do this")
-
+    refusal = refuse(-32001, "not-permitted", "nobody may not do this")
     with knowing(main_file) as daemon:
-        daemon.handlers |= {"daemon.info": refuse, "vm.list": refuse}
+        daemon.handlers |= {"daemon.info": refusal, "vm.list": refusal}
         ran = vmctl(daemon, "why", "web2")
 
     assert (ran.status, ran.err) == (1, 'vmctl: there is no guest "web2"\n')
