@@ -8,21 +8,14 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Callable
+import tty
 from pathlib import Path
 
 from bhyved.lab import launchers
+from tests.waiting import until
 
 PATIENCE_S = 30.0  # a guest is up in a tenth of a second; but tests run beside other tests
 ROM_BYTES = 4096
-
-
-def until(claim: Callable[[], object], what: str) -> None:
-    """Wait for a condition that sends no event."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.005)
 
 
 class Console:
@@ -49,7 +42,7 @@ class Console:
 
     def heeds_carrier(self) -> bool:
         """The guest's side would notice a hang-up: CLOCAL is off."""
-        return not termios.tcgetattr(self._slave)[2] & termios.CLOCAL
+        return not termios.tcgetattr(self._slave)[tty.CFLAG] & termios.CLOCAL
 
     def close(self) -> None:
         """Hang up."""

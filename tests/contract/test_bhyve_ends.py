@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from tests.contract.stand_ins import Bhyve, Lab, until
+from tests.contract.stand_ins import Bhyve, Lab
+from tests.waiting import until
 
 # What makes the guest of each engine end: a line for sim's, a key for the 512-byte guest.
 TYPED = {

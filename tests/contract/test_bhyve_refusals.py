@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bhyved.lab import netif
-from tests.contract.stand_ins import Lab, until
+from tests.contract.stand_ins import Lab
+from tests.waiting import until
 
 INVALID = "Device emulation initialization error: Invalid argument\n"
 INVALID_RAW = INVALID.replace("\n", "\r\n")

@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from tests.contract.stand_ins import Lab, until
+from tests.contract.stand_ins import Lab
+from tests.waiting import until
 
 ABSENT = "vm_open: web1 could not be opened: No such file or directory\n"
 

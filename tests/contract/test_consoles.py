@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.stand_ins import PATIENCE_S, Bhyve, Lab, until
-
-
-def free_port() -> int:
-    """A TCP port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.contract.stand_ins import PATIENCE_S, Bhyve, Lab
+from tests.ports import free_port
+from tests.waiting import until
 
 
 def connected(port: int) -> socket.socket:

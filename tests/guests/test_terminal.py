@@ -14,6 +14,7 @@ import pytest
 from tests.ctl.tmux import Pane, needs_tmux, terminal
 from tests.guests import linux
 from tests.guests.shell import PATIENCE_S, guest
+from tests.ports import free_port
 from tests.system.labkit import LabHost, running, sim
 
 VMCTL = (sys.executable, "-m", "bhyved.cli.ctl")
@@ -107,12 +108,6 @@ def test_a_day_at_a_linux_guest() -> None:
     lines = [f"line-{number}" for number in range(1, 9)]
     for text in (shown, log):
         assert in_order(text, "login:", "one-42", *lines, "two-43", "login:", "three-44")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def is_open(port: int) -> bool:

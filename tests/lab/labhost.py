@@ -7,23 +7,13 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from bhyved.lab import layout
+from bhyved.lab import layout, state
 
 PATIENCE_S = 20.0
-_CFLAG = 2
-
-
-def until(claim: Callable[[], object]) -> None:
-    """Wait for a condition of the system that sends no event."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        select.select([], [], [], 0.005)
 
 
 class Lab:
@@ -34,6 +24,10 @@ class Lab:
         layout.make(root, **kind)
         layout.boot(root)
         self._host: subprocess.Popen[bytes] | None = None
+
+    def settle(self, **news: object) -> None:
+        """Make it another kind of host in some respect: `freebsd.Settings`."""
+        state.write(f"{self.root}/lab/settings.json", {**state.settings(str(self.root)), **news})
 
     def command(self, program: str, *words: str) -> list[str]:
         return [str(self.root / "bin" / program), *words]
@@ -76,7 +70,7 @@ class Lab:
             tty.setraw(fd, termios.TCSANOW)
         if clocal:
             mode = termios.tcgetattr(fd)
-            mode[_CFLAG] |= termios.CLOCAL
+            mode[tty.CFLAG] |= termios.CLOCAL
             termios.tcsetattr(fd, termios.TCSANOW, mode)
         return fd
 

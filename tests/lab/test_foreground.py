@@ -15,7 +15,8 @@ import pytest
 from bhyved.host import hostlock
 from bhyved.lab import foreground, layout, power, settle
 from bhyved.lab.host import HostLock
-from tests.lab.labhost import PATIENCE_S, until
+from tests.lab.labhost import PATIENCE_S
+from tests.waiting import until
 
 _MAIN = "import sys; from bhyved.lab.foreground import main; sys.exit(main(sys.argv[2:], daemon=(sys.executable, *sys.argv[1].split())))"
 _PLAYED = str(Path(__file__).with_name("played_daemon.py"))

@@ -1,7 +1,6 @@
 """The stand-ins of FreeBSD's host tools, called as the daemon calls them: words, output, exit status (contract 5 and 8)."""
 
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -19,7 +18,8 @@ from bhyved.host.tap import TapExists, Taps
 from bhyved.host.toolbox import Tools
 from bhyved.lab import layout, state
 from bhyved.lab.netif import Net, open_tap
-from tests.lab.labhost import PATIENCE_S, Lab, until
+from tests.lab.labhost import PATIENCE_S, Lab
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -179,8 +179,7 @@ def test_destroy_waits_for_the_opener(lab: Lab, held: "subprocess.Popen[bytes]")
 
 def test_destroy_may_never_come_back(lab: Lab, held: "subprocess.Popen[bytes]") -> None:
     """With `tap_destroy_hangs` it does not return even after the opener has ended, as seen on FreeBSD (8.9)."""
-    path = lab.root / "lab" / "settings.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tap_destroy_hangs": True}))
+    lab.settle(tap_destroy_hangs=True)
     with subprocess.Popen(lab.command("ifconfig", "tap3", "destroy")) as destroy:
         until(lambda: is_waiting(destroy.pid))
         held.kill()

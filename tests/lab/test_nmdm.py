@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bhyved.lab.nmdm import Relay
-from tests.lab.labhost import PATIENCE_S, Lab, is_silent, read, until
+from tests.lab.labhost import PATIENCE_S, Lab, is_silent, read
+from tests.waiting import until
 
 _LFLAG, _CFLAG, _SPEED = 3, 2, 4
 _WRITER = """

@@ -15,10 +15,11 @@ import pytest
 from bhyved.core.ifconfig import parse_ifconfig
 from bhyved.lab import layout, links, power
 from bhyved.lab.host import HostLock
-from tests.lab.labhost import Lab, until
+from tests.lab.labhost import Lab
 from tests.lab.namespaces import links_of, processes_in
 from tests.lab.test_host_tools import REFUSALS, hold_tap
 from tests.system.labkit import BHYVED, LabHost, sim
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(links.unfit()), reason=f"a real network {links.unfit()}")
 

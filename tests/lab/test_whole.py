@@ -18,7 +18,7 @@ import pytest
 from bhyved.host import hostlock
 from bhyved.lab import guest512, power
 from bhyved.lab.qemu_machine import QEMU
-from tests.lab.labhost import until
+from tests.waiting import until
 
 _TREE = str(Path(__file__).parents[2])
 PATIENCE_S = 60.0

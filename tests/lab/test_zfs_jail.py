@@ -1,12 +1,12 @@
 """The stand-ins of zfs, zpool, jail, jexec and jls."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bhyved.lab import layout
-from tests.lab.labhost import Lab, until
+from tests.lab.labhost import Lab
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def volume(lab: Lab) -> Path:
 
 def test_a_volume_is_sparse_and_its_link_comes_late(lab: Lab) -> None:
     """zfs create ends before /dev/zvol/… is there (contract 5.7)."""
-    path = lab.root / "lab" / "settings.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"zvol_delay_s": 0.3}))
+    lab.settle(zvol_delay_s=0.3)
     link = lab.root / "dev" / "zvol" / "zroot" / "disk0"
 
     lab.said("zfs", "create", "-V16G", "-s", "zroot/disk0")

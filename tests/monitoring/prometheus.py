@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,8 @@ from urllib.parse import quote
 
 import pytest
 import trio
+
+from tests.ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -59,12 +60,6 @@ class Prometheus:
         before = await self.scrapes()
         while await self.scrapes() < before + 2:  # noqa: ASYNC110 - another process
             await trio.sleep(LOOK_S)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from bhyved.lab import state
+
 PATIENCE_S = 60.0  # a loaded machine, not a slow daemon
 ENDING_S = 5.0  # for a host command that the daemon was killed over
 QUICK = """
@@ -81,6 +83,11 @@ class LabHost:
     def write(self, name: str, text: str) -> None:
         """A guest's file."""
         (self.root / f"etc/vm.d/{name}.toml").write_text(text)
+
+    def settle(self, **news: object) -> None:
+        """Make it another kind of host in some respect: `freebsd.Settings`."""
+        (self.root / "lab").mkdir(exist_ok=True)
+        state.write(f"{self.root}/lab/settings.json", {**state.settings(str(self.root)), **news})
 
     def __enter__(self) -> "LabHost":
         try:
@@ -179,6 +186,14 @@ class LabHost:
             return connection.call(method, **params)
         finally:
             connection.close()
+
+    def vmctl(self, *words: str, status: int = 0) -> str:
+        """What vmctl prints, both streams; with which status it is to end."""
+        argv = [sys.executable, "-m", "bhyved.cli.ctl", *words]
+        env = {**os.environ, "BHYVED_SOCKET": str(self.socket)}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def rows(self) -> dict[str, Row]:
         """vm.list by name."""

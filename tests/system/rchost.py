@@ -5,10 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(__file__).parent / "rcsubr"
@@ -159,11 +160,3 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def until(claim: Callable[[], object], limit_s: float = 20) -> None:
-    """Wait for a condition of the system that sends no event."""
-    end = time.monotonic() + limit_s
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.02)

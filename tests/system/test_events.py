@@ -1,6 +1,5 @@
 """Events across restarts of the daemon, and whether history and `why` tell what really happened."""
 
-import json
 import os
 import signal
 import subprocess
@@ -213,8 +212,7 @@ ENDS: dict[str, tuple[str, tuple[str, int | None, int | None, str, str]]] = {
 def ended() -> Iterator[LabHost]:
     """A lab in which every guest has ended, each in its own way."""
     with running({name: text for name, (text, _) in ENDS.items()}) as lab:
-        settings = lab.root / "lab/settings.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "release": "main", "snapshots": True, "maxvmms": 50}))
+        lab.settle(release="main", snapshots=True, maxvmms=50)
         lab.ask("start", "asleep")
         lab.phase("up", "early", "stubborn", "taken", "asleep", "unseen")
         bhyvectl = str(lab.root / "bin/bhyvectl")

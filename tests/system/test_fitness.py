@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from tests.system.labkit import running, sim
-from tests.system.rchost import until
+from tests.waiting import until
 
 OFF = "autostart = false\n"
 ONCE = 'period = "1s"\ngrace = "0s"\nfailures = 2\n'

@@ -1,8 +1,6 @@
 """Resource limits in a whole lab: daemon, vmctl and the stand-in of rctl(8)."""
 
-import json
 import subprocess
-import sys
 
 from tests.system.labkit import QUICK, Connection, LabHost, sim
 
@@ -12,16 +10,8 @@ LIMITS = '[limits]\npcpu = 150\nreadbps = "50M"\n'
 def lab(*, racct: int, more: str = LIMITS) -> LabHost:
     """One guest on a host that counts what processes use, or not."""
     host = LabHost({"web1": sim(more=more)}, daemon=QUICK)
-    (host.root / "lab").mkdir()
-    (host.root / "lab/settings.json").write_text(json.dumps({"sysctl": {"kern.racct.enable": racct}}))
+    host.settle(sysctl={"kern.racct.enable": racct})
     return host
-
-
-def vmctl(host: LabHost, *words: str) -> str:
-    """What it printed, both streams."""
-    argv = [sys.executable, "-m", "bhyved.cli.ctl", words[0], "--socket", str(host.socket), *words[1:]]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout + done.stderr
 
 
 def rules(host: LabHost, pid: int) -> list[str]:
@@ -34,10 +24,10 @@ def test_limits_over_reboots_reloads_and_kills() -> None:
         pid = host.phase("up", "web1")["web1"]["pid"]
         until_told(host, "pcpu 150, readbps 50M")
         assert rules(host, pid) == [f"process:{pid}:pcpu:deny=150", f"process:{pid}:readbps:throttle=52428800"]
-        assert "its bhyve is limited by rctl(8): pcpu 150, readbps 50M" in vmctl(host, "why", "web1")
+        assert "its bhyve is limited by rctl(8): pcpu 150, readbps 50M" in host.vmctl("why", "web1")
 
         host.write("web1", sim(more='[limits]\nreadbps = "10M"\n'))
-        assert "in force already" in vmctl(host, "reload")
+        assert "in force already" in host.vmctl("reload")
         until_told(host, "readbps 10M")
         assert rules(host, pid) == [f"process:{pid}:readbps:throttle=10485760"]
 
@@ -58,13 +48,13 @@ def test_a_guest_is_not_started_where_its_limits_would_not_hold() -> None:
 
         host.write("web1", sim())
         host.call("config.reload")
-        assert "web1: up" in vmctl(host, "start", "web1")
+        assert "web1: up" in host.vmctl("start", "web1")
         host.write("web1", sim(more=LIMITS))
         host.call("config.reload")
         rows = host.until(lambda rows: rows["web1"]["unlimited"] != "", "that its limits do not hold")
         assert rows["web1"]["phase"] == "up"
-        assert "limits do not hold:" in vmctl(host, "list")
-        assert "its limits do not hold:" in vmctl(host, "why", "web1")
+        assert "limits do not hold:" in host.vmctl("list")
+        assert "its limits do not hold:" in host.vmctl("why", "web1")
 
 
 def until_told(host: LabHost, reason: str) -> None:

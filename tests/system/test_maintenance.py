@@ -5,7 +5,7 @@ import urllib.request
 from typing import Any
 
 from tests.system.labkit import LabHost, running, sim
-from tests.system.rchost import until
+from tests.waiting import until
 
 AT_ONCE = '[restart]\nbackoff = "100ms"\n'
 

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from tests.system.labkit import QUICK, running, sim
-from tests.system.rchost import until
+from tests.waiting import until
 
 OFF = "autostart = false\n"
 BRIDGE = '[[network]]\nbridge = "bridge0"\n'

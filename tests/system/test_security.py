@@ -18,7 +18,7 @@ import pytest
 from bhyved.core.methods import METHODS
 from bhyved.core.rights import Right
 from tests.system.labkit import BHYVED, QUICK, LabHost, running, sim
-from tests.system.rchost import until
+from tests.waiting import until
 
 NOBODY = pwd.getpwnam("nobody")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

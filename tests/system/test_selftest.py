@@ -37,12 +37,6 @@ def selftest(lab: LabHost, tmp_path: Path, *options: str, cwd: Path | None = Non
     return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False, env=env, cwd=cwd)
 
 
-def settle(lab: LabHost, **news: object) -> None:
-    """Make the lab another kind of host."""
-    path = lab.root / "lab/settings.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **news}))
-
-
 def replace(lab: LabHost, tool: str, first: str) -> None:
     """Have a command of the host do something else first."""
     path = lab.root / "bin" / tool
@@ -62,7 +56,7 @@ def test_it_passes(lab: LabHost, tmp_path: Path, engine: str) -> None:
     """Every check is tried and passes, each names the section it proves, and nothing of it stays: no node, tap, process or file."""
     if engine == "qemu" and shutil.which(QEMU) is None:
         pytest.skip(f"{QEMU} is not installed (package qemu-system-x86)")
-    settle(lab, engine=engine)
+    lab.settle(engine=engine)
     ran = selftest(lab, tmp_path, "--json")
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
@@ -89,7 +83,7 @@ def test_a_host_that_cannot_run_guests(
     lab: LabHost, tmp_path: Path, settings: dict[str, object], broken: tuple[str, ...], reason: str
 ) -> None:
     """Each check of a guest is skipped with the reason and the remedy, none fails, and the others are tried."""
-    settle(lab, **settings)
+    lab.settle(**settings)
     if broken == ("kldload",):
         (lab.root / "lab/module/vmm").unlink()
         replace(lab, "kldload", 'case "$*" in *vmm*) echo "kldload: vmm: Device not configured" >&2; exit 1;; esac')
@@ -114,7 +108,7 @@ def test_a_host_that_cannot_run_guests(
 
 def test_a_bhyve_that_breaks_its_promise_fails(lab: LabHost, tmp_path: Path) -> None:
     """The host says that it can run guests, and bhyve refuses: each check of a guest fails at once with bhyve's words, the others hold."""
-    settle(lab, unrestricted_guest=False, sysctl={"hw.vmm.vmx.cap.unrestricted_guest": 1})
+    lab.settle(unrestricted_guest=False, sysctl={"hw.vmm.vmx.cap.unrestricted_guest": 1})
     shutil.rmtree(lab.root / "share/uefi-firmware")
     ran = selftest(lab, tmp_path)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bhyved.ctl.connection import FAILED, OK
-from tests.lab.labhost import until
-from tests.system.labkit import BHYVED, QUICK, LabHost, sim
+from bhyved.ctl.connection import FAILED
+from tests.system.labkit import QUICK, LabHost, sim
+from tests.waiting import until
 
 LOGIN = "boot 0.1s; acpi on; print login: ; wait"
 
@@ -28,13 +28,6 @@ class ZfsLab(LabHost):
 
     def zfs(self, *words: str) -> str:
         return subprocess.run([f"{self.root}/bin/zfs", *words], check=True, capture_output=True, text=True).stdout
-
-    def vmctl(self, *words: str, status: int = OK) -> str:
-        """What it printed, both streams."""
-        argv = [*BHYVED[:-1], "bhyved.cli.ctl", words[0], "--socket", str(self.socket), *words[1:]]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
 
     def begin(self) -> None:
         """Fresh disks without snapshots, and the two guests as they were; nothing of them runs."""

@@ -1,11 +1,8 @@
 """Suspend and resume through a whole installation: client, daemon, keeper, and a bhyve that can save guests (contract 6)."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,16 +17,8 @@ QUIET = "autostart = false"
 def able(guests: dict[str, str], release: str = "main") -> Iterator[LabHost]:
     """A lab whose bhyve saves guests."""
     with running(guests) as lab:
-        settings = lab.root / "lab/settings.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "release": release, "snapshots": True}))
+        lab.settle(release=release, snapshots=True)
         yield lab
-
-
-def vmctl(lab: LabHost, *words: str) -> tuple[int, str, str]:
-    """Status, stdout and stderr."""
-    argv = [sys.executable, "-m", "bhyved.cli.ctl", *words, "--socket", str(lab.socket)]
-    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    return ran.returncode, ran.stdout, ran.stderr
 
 
 def states(lab: LabHost, name: str) -> list[str]:
@@ -55,7 +44,7 @@ def test_a_guest_goes_on_where_it_was(release: str) -> None:
         lab.call("console.wait-for", name="web1", text="login: ")
         lab.call("console.send", name="web1", text="power")
         lab.call("console.wait-for", name="web1", text="power")
-        assert vmctl(lab, "suspend", "web1") == (0, "web1: suspended\n", "")
+        assert lab.vmctl("suspend", "web1") == "web1: suspended\n"
         row = lab.rows()["web1"]
         assert (row["phase"], row["desired"], row["suspended"]["doubtful"]) == ("down", "down", False)
         assert row["reason"] == f"suspended to disk at {lab.root}/db/suspend/web1/saved"
@@ -69,10 +58,10 @@ def test_a_guest_goes_on_where_it_was(release: str) -> None:
         lab.start()
         assert (lab.rows()["web1"]["phase"], lab.rows()["web1"]["suspended"]) == ("down", row["suspended"])
 
-        assert vmctl(lab, "resume", "web1") == (0, "web1: up\n", "")
+        assert lab.vmctl("resume", "web1") == "web1: up\n"
         lab.until(lambda rows: rows["web1"]["suspended"] is None, "its state is used up")
         assert states(lab, "web1") == []
-        assert vmctl(lab, "resume", "web1")[0] == 1
+        lab.vmctl("resume", "web1", status=1)
         lab.call("console.send", name="web1", text="off\r")
         lab.phase("down", "web1")
         assert lab.runs("web1")[-1]["kind"] == "poweroff"
@@ -82,14 +71,9 @@ def test_what_cannot_be_suspended_goes_on() -> None:
     """bhyve fails, or was not built for it: the client says why, and the guest has not noticed."""
     with able({"web1": slow(LOGIN, "fails Could not pause devices")}) as lab:
         pid = lab.phase("up", "web1")["web1"]["pid"]
-        status, _, said = vmctl(lab, "suspend", "web1")
-        assert status == 1
-        assert "web1 is up and not suspended: not suspended: Could not pause devices" in said
-        settings = lab.root / "lab/settings.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "snapshots": False}))
-        status, _, said = vmctl(lab, "suspend", "web1")
-        assert status == 1
-        assert "WITH_BHYVE_SNAPSHOT" in said
+        assert "web1 is up, not suspended: not suspended: Could not pause devices" in lab.vmctl("suspend", "web1", status=1)
+        lab.settle(snapshots=False)
+        assert "WITH_BHYVE_SNAPSHOT" in lab.vmctl("suspend", "web1", status=1)
 
         row = lab.rows()["web1"]
         assert (row["phase"], row["pid"], row["desired"], states(lab, "web1")) == ("up", pid, "up", [])
@@ -99,17 +83,15 @@ def test_a_state_that_cannot_be_restored() -> None:
     """The guest is held with bhyve's reason, its state is kept, its node gone; a cold start boots it."""
     with able({"web1": sim()}) as lab:
         lab.phase("up", "web1")
-        assert vmctl(lab, "suspend", "web1")[0] == 0
+        lab.vmctl("suspend", "web1")
         (lab.root / "db/suspend/web1/saved/state.meta").write_text("{}")
-        status, _, said = vmctl(lab, "resume", "web1")
-        assert status == 1
-        assert "bhyve could not restore the saved state" in said
+        assert "bhyve could not restore the saved state" in lab.vmctl("resume", "web1", status=1)
         row = lab.phase("held", "web1")["web1"]
         assert "vmctl start --cold" in row["reason"]
         assert (states(lab, "web1"), lab.leftovers()) == (["saved"], [])
         assert lab.runs("web1")[-1]["kind"] == "start-error"
 
-        assert vmctl(lab, "start", "--cold", "web1") == (0, "web1: up\n", "")
+        assert lab.vmctl("start", "--cold", "web1") == "web1: up\n"
         assert (states(lab, "web1"), lab.rows()["web1"]["suspended"]) == ([], None)
 
 
@@ -118,7 +100,7 @@ def test_a_guest_that_is_started_by_itself_goes_on_after_a_boot() -> None:
     with able({"auto": sim(), "still": sim(more=QUIET)}) as lab:
         lab.ask("start", "still")
         lab.phase("up", "auto", "still")
-        assert vmctl(lab, "suspend", "auto", "still")[0] == 0
+        lab.vmctl("suspend", "auto", "still")
         lab.stop()
 
         lab.start()
