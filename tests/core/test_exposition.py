@@ -61,7 +61,7 @@ SEEN = Seen(
     consoles=(CONSOLE,),
     process=Process(12.5, 1 << 30, 9),
     taps={"tap9": Traffic(1, 2, 3, 4, 5), "tap1": Traffic(9, 9, 9, 9, 9)},
-    vcpus=Vcpus({("0", "vm exits due to nested page fault"): 8}, {"resident": 1 << 28}),
+    vcpus=Vcpus({("0", "vm exits due to nested page fault"): 8, ("1", "total number of vm exits"): 9}, {"resident": 1 << 28}),
     stock=Stock(count=3, newest_s=1_700_000_000),
 )
 
@@ -73,6 +73,7 @@ def families(*guests: Seen, openmetrics: bool) -> dict[str, Metric]:
     text = "".join(page.pieces(openmetrics=openmetrics))
     found = list(parse_openmetrics(text + "# EOF\n") if openmetrics else parse_text(text))
     assert len({metric.name for metric in found}) == len(found), "the lines of a metric are together"
+    assert all(metric.name.startswith("bhyved_vm_") for metric in found)
     return {metric.name: metric for metric in found}
 
 
@@ -123,6 +124,7 @@ def test_both_formats_say_the_same(openmetrics: bool) -> None:
     assert of("bhyved_vm_console_unlogged_bytes_total", port=CONSOLE.port) == 4
     assert of("bhyved_vm_console_problem", port=CONSOLE.port) == 1
     assert of("bhyved_vm_vcpu_events_total", vcpu="0", event="vm exits due to nested page fault") == 8
+    assert of("bhyved_vm_vcpu_events_total", vcpu="1", event="total number of vm exits") == 9
     assert of("bhyved_vm_host_memory_bytes", kind="resident") == 1 << 28
     assert of("bhyved_vm_info", loader="uefi", autostart="false") == 1
 

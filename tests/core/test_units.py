@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook
+from bhyved.core.units import Duration, Limit, Settings, Size, dec_hook, enc_hook, span
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,32 @@ def test_duration_is_printed(seconds: float, text: str) -> None:
     assert str(Duration(seconds)) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1.0, "0s"),
+        (0.0, "0s"),
+        (0.04, "0s"),
+        (0.26, "300ms"),
+        (9.94, "9.9s"),
+        (10.0, "10s"),
+        (10.4, "10s"),
+        (59.6, "1m"),
+        (61.0, "1m1s"),
+        (3599.0, "59m59s"),
+        (3600.0, "1h"),
+        (3661.0, "1h1m"),
+        (86_399.0, "23h59m"),
+        (86_400.0, "1d"),
+        (90_061.0, "1d1h"),
+        (864_000.0, "10d"),
+    ],
+)
+def test_a_span_for_people(seconds: float, text: str) -> None:
+    """Its two largest units, and tenths only below ten seconds."""
+    assert span(seconds) == text
+
+
 @given(st.integers(min_value=0, max_value=(1 << 50) - 1))
 def test_size_round_trip(kilobytes: int) -> None:
     """What is printed of a size reads back as the same size."""
@@ -80,9 +106,10 @@ def test_limit_is_refused(text: str) -> None:
 
 def test_settings_hold_text() -> None:
     """Scalars become bhyve's text; equal tables are equal and hash alike."""
-    settings = Settings.parse({"a": True, "b": 3, "c": "x"})
-    assert settings == {"a": "true", "b": "3", "c": "x"}
-    assert hash(settings) == hash(Settings.parse({"c": "x", "b": "3", "a": "true"}))
+    settings = Settings.parse({"a": True, "b": 3, "c": "x", "d": False})
+    assert settings == {"a": "true", "b": "3", "c": "x", "d": "false"}
+    assert hash(settings) == hash(Settings.parse({"c": "x", "b": "3", "a": "true", "d": "false"}))
+    assert hash(settings) != hash(Settings.parse({"a": "x"}))
     with pytest.raises(ValueError, match="'d' must be"):
         Settings.parse({"d": [1]})
 
@@ -107,3 +134,9 @@ def test_a_unit_is_text(raw: object) -> None:
     """A value of another TOML type is refused with a sentence, never guessed."""
     with pytest.raises(msgspec.ValidationError, match="must be text, in quotes"):
         msgspec.convert(raw, Size, dec_hook=dec_hook)
+
+
+def test_settings_are_a_table() -> None:
+    """Nothing else has names for its values."""
+    with pytest.raises(msgspec.ValidationError, match=r'must be a table, such as \{ name = "value" \}'):
+        msgspec.convert("a=1", Settings, dec_hook=dec_hook)
