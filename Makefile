@@ -7,7 +7,7 @@ PYTEST = .venv/bin/pytest
 # Tests wait more than they compute.
 JOBS = 2
 
-.PHONY: all help venv deps check test test-long demo bench fuzz soak docs clean install
+.PHONY: all help venv deps check test test-long demo bench fuzz mutate soak docs clean install
 
 all: help
 
@@ -16,10 +16,11 @@ help:
 	@echo 'make deps       as root on Debian: QEMU and all else that tests can use'
 	@echo 'make check      format, lint, types, layers, scripts, manuals'
 	@echo 'make test       check, then every test but the long ones'
-	@echo 'make test-long  the long ones: kill storms, soak, fuzz'
+	@echo 'make test-long  the long ones: kill storms, soak, a sample of mutations'
 	@echo 'make demo       what bhyved does, shown on a stand-in host'
 	@echo 'make bench      how fast, and against whom'
 	@echo 'make fuzz       every property, with many more examples'
+	@echo 'make mutate     core/ changed in small ways, and the changes that no test notices (MODULES: some of it)'
 	@echo 'make soak       a day of a busy host in little time'
 	@echo 'make docs       the pages that are drawn from the program'
 	@echo 'make install    rc script, manuals, completion, configuration to begin with (DESTDIR, PREFIX)'
@@ -43,6 +44,9 @@ test-long: venv
 
 fuzz: venv
 	$(PYTEST) -n $(JOBS) -m 'hypothesis and not guest' --hypothesis-profile=fuzz
+
+mutate: venv
+	$(PYTHON) -m tests.mutation --jobs $(JOBS) $(MODULES)
 
 soak: venv
 	BHYVED_SOAK_S=$${BHYVED_SOAK_S:-600} BHYVED_SOAK_GUESTS=$${BHYVED_SOAK_GUESTS:-100} $(PYTEST) -s -m long tests/system/test_soak.py

@@ -5,11 +5,13 @@ import re
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # The machine that runs the tests is busy with them: a slow example says nothing. `make fuzz` takes the second profile.
 settings.register_profile("tests", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=5_000, print_blob=True)
+# tests/mutation: the same examples each time, and no search for a smaller one: that there is one is all it asks.
+settings.register_profile("mutation", deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("tests")
 
 # Programs that tests start by the thousand are compiled once, as they are where they are installed.
