@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.rchost import ROOT, RcHost, command, is_alive, kill, shells
+from tests.system.rchost import ROOT, RcHost, command, commands, is_alive, kill, shells
 from tests.waiting import until
 
 every_shell = pytest.mark.parametrize("host", shells(), ids=lambda shell: shell.rpartition("/")[2], indirect=True)
@@ -485,6 +485,25 @@ def test_a_stop_during_a_pause(host: RcHost) -> None:
 
     assert respawner.wait(10) == 0
     assert calls(host, "bhyved") == ["bhyved 1"]
+
+
+@every_shell
+@pytest.mark.parametrize(
+    ("before", "child"),
+    [('say err "bhyved ended', "sleep"), ('see_through "$@"', "bhyved"), ("child=$!", "bhyved")],
+    ids=["before a pause", "before a daemon", "when a daemon is just being made"],
+)
+def test_a_stop_at_any_moment_is_not_lost(host: RcHost, before: str, child: str) -> None:
+    """A process between fork(2) and execve(2) loses a signal that its sh had trapped: what is passed on reaches what was started."""
+    host.patch("bin/respawn", "delay=1", "delay=50")
+    host.patch("bin/respawn", before, f'{"" if child == "sleep" else "[ -e $run/told ] || "}kill -TERM $$; : >$run/told; {before}')
+    if child == "sleep":
+        bhyved_ends(host, 1, 0)
+
+    respawner = respawn(host)
+
+    assert respawner.wait(20) == 0
+    assert not [line for line in commands().values() if f"{host.root}/bin/bhyved" in line]
 
 
 @every_shell
