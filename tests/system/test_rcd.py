@@ -496,7 +496,7 @@ def test_a_stop_during_a_pause(host: RcHost) -> None:
 def test_a_stop_at_any_moment_is_not_lost(host: RcHost, before: str, child: str) -> None:
     """A process between fork(2) and execve(2) loses a signal that its sh had trapped: what is passed on reaches what was started."""
     host.patch("bin/respawn", "delay=1", "delay=50")
-    host.patch("bin/respawn", before, f'{"" if child == "sleep" else "[ -e $run/told ] || "}kill -TERM $$; : >$run/told; {before}')
+    host.patch("bin/respawn", before, f"{'' if child == 'sleep' else '[ -e $run/told ] || '}kill -TERM $$; : >$run/told; {before}")
     if child == "sleep":
         bhyved_ends(host, 1, 0)
 
