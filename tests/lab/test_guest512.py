@@ -1,27 +1,16 @@
 """The boot-sector guest: the committed bytes are its source, and its disk is one a BIOS boots."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bhyved.lab import guest512
+from tests.assembler import assembled
 
 
 def test_the_committed_bytes_are_the_source_assembled(tmp_path: Path) -> None:
     """Assembling guest512.s gives guest512.bin, byte for byte."""
-    missing = [tool for tool in ("as", "ld") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"binutils missing: {', '.join(missing)}")
-    if b"elf_i386" not in subprocess.run(["ld", "-V"], capture_output=True, check=True).stdout:
-        pytest.skip("this ld does not link elf_i386")
-    source, built = tmp_path / "guest512.o", tmp_path / "guest512.bin"
-
-    subprocess.run(["as", "--32", "-o", source, guest512.SOURCE], check=True)
-    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", built, source], check=True)
-
-    assert built.read_bytes() == guest512.BOOT_SECTOR
+    assert assembled(guest512.SOURCE, "0x7c00", tmp_path) == guest512.BOOT_SECTOR
 
 
 def test_the_boot_sector_is_one() -> None:
