@@ -15,9 +15,11 @@ from bhyved.ctl.message import dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Event = dict[str, Any]
+    Show = Callable[[Event], None]
 
 LAST, LAST_FOLLOWED = 50, 10
 #: Between attempts to find a daemon that is being restarted: a second is nothing to a person, and nothing to the host.
@@ -25,7 +27,7 @@ AGAIN_S = 1.0
 
 
 def show_events(asked: Asked) -> int:
-    show = print_json if asked.has("json") else _print
+    show: Show = print_json if asked.has("json") else _print
     with connect(asked) as connection:
         seen = _kept(connection, asked, show)
         if not asked.has("follow"):
@@ -41,7 +43,7 @@ def show_events(asked: Asked) -> int:
         time.sleep(AGAIN_S)
 
 
-def _kept(connection: Connection, asked: Asked, show: Any) -> list[int]:
+def _kept(connection: Connection, asked: Asked, show: Show) -> list[int]:
     """Show what is kept, and return a cell with the number of the newest event."""
     where = _since(asked)
     last = asked.number("last")
@@ -80,7 +82,7 @@ def _since(asked: Asked) -> dict[str, int | float]:
     return {"since_time": since(word)}
 
 
-def _follow(connection: Connection, asked: Asked, seen: list[int], show: Any) -> None:
+def _follow(connection: Connection, asked: Asked, seen: list[int], show: Show) -> None:
     """Show what happens until the daemon goes."""
     try:
         connection.call("events.subscribe", since=seen[0], names=_names(asked))
@@ -106,8 +108,8 @@ def _say_lost(params: Event) -> None:
         print(f"events before number {params['next']} may be missing; nobody knows how many", file=sys.stderr)
 
 
-def _print(event: object) -> None:
-    sys.stdout.write(line(event) + "\n")  # type: ignore[arg-type]
+def _print(event: Event) -> None:
+    sys.stdout.write(line(event) + "\n")
 
 
 def line(event: Event) -> str:

@@ -34,7 +34,7 @@ class Scripts:
 async def until(claim: Callable[[], object], limit_s: float = 10) -> None:
     """Wait for a condition of the system that sends no event."""
     with trio.fail_after(limit_s):
-        while not claim():  # noqa: ASYNC110
+        while not claim():  # noqa: ASYNC110 - nobody is told of it
             await trio.sleep(0.01)
 
 

@@ -456,7 +456,7 @@ trio.run(main)
 
 async def test_a_daemon_that_is_really_killed(host: OneHost) -> None:
     """kill -9 of the process that started a guest leaves it to the next one, which learns its true status."""
-    with subprocess.Popen([sys.executable, "-c", DAEMON, str(host.root)], stdout=subprocess.PIPE, text=True) as daemon:  # noqa: ASYNC220
+    with subprocess.Popen([sys.executable, "-c", DAEMON, str(host.root)], stdout=subprocess.PIPE, text=True) as daemon:  # noqa: ASYNC220 - it begins in a moment
         assert daemon.stdout is not None
         pid = int(daemon.stdout.readline())
         daemon.kill()

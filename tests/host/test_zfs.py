@@ -73,7 +73,7 @@ async def test_a_disk_elsewhere_is_named(scripts: Scripts, zfs: HostDatasets) ->
     """With what zfs says of it."""
     scripts.write("zfs", "echo \"'$5': not a ZFS filesystem\" >&2; exit 1")
 
-    with pytest.raises(HostError, match="disk /ufs/1.img is not on ZFS: .*not a ZFS filesystem") as caught:  # noqa: RUF043
+    with pytest.raises(HostError, match=r"disk /ufs/1\.img is not on ZFS: .*not a ZFS filesystem") as caught:
         await zfs.locate(["/ufs/1.img"])
     assert caught.value.fatal
 

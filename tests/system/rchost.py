@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class RcHost:
         (root / "bhyved.toml").write_text("")
         self.configure()
 
-    def write(self, source: Path, name: str, replace: dict[str, str] = {}) -> None:  # noqa: B006
+    def write(self, source: Path, name: str, replace: Mapping[str, str] = {}) -> None:
         """Install a file for this host. `replace` must find what it replaces."""
         text = source.read_text()
         for old, new in replace.items():
