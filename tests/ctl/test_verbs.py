@@ -9,15 +9,7 @@ import bhyved
 from bhyved.ctl.connection import Connection
 from bhyved.ctl.wishes import wait_for
 from tests.ctl.conftest import Vmctl
-from tests.ctl.played import Refusal, Stream, playing, row, told, waited
-
-
-def refuse(number: int, code: str, text: str, **data: Any) -> Any:
-    def handler(params: Any) -> Any:
-        raise Refusal(number, code, text, **data)
-
-    return handler
-
+from tests.ctl.played import Stream, playing, refuse, row, told, waited
 
 # --- list, status, show --------------------------------------------------------------------------------------------------------
 

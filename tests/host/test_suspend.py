@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from tests.host.onehost import OneHost, end_of, guest, order, start, until_boote
 from tests.host.scripts import until
 from tests.host.test_seed import MAKEFS
 
-MIB = 1 << 20
 #: Ends as `go` says, once it is there; what `words` says it prints first.
 BHYVE = "while [ ! -e $HERE/go ]; do sleep 0.01; done; cat $HERE/words >&2 2>/dev/null; exit $(cat $HERE/go)"
 BHYVECTL = """
@@ -35,20 +33,6 @@ exit 0
 """
 WRITES = "truncate -s 16M $file; echo kernel >$file.kern; echo '{}' >$file.meta;"
 SUCCEEDS = f"{WRITES} rm $DEV/vmm/$name; echo 5 >$HERE/go.new; mv $HERE/go.new $HERE/go"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[OneHost]:
-    """A host, without a process left in the end."""
-    made = OneHost(tmp_path)
-    yield made
-    made.end_all()
-
-
-@pytest.fixture
-def machine(host: OneHost) -> GuestMachine:
-    """The guest's side of it."""
-    return host.daemon().machine("web")
 
 
 @pytest.fixture
@@ -324,7 +308,10 @@ async def test_a_daemon_that_is_killed_during_a_suspend(
     (able.root / "suspend.do").write_text(late)
     await start(machine, able_guest(able))
     pid = await until_booted(able)
-    asked = lambda: any("--suspend=" in call for call in able.scripts.calls)  # noqa: E731
+
+    def asked() -> bool:
+        return any("--suspend=" in call for call in able.scripts.calls)
+
     with trio.move_on_after(20) as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(machine.suspend, "alice")
