@@ -54,6 +54,7 @@ from bhyved.host.toolbox import Tools
 from bhyved.host.usage import HostUsage
 from bhyved.host.vault import FileVault
 from bhyved.host.zfs import HostDatasets
+from bhyved.threads import in_thread
 
 _log = structlog.get_logger()
 
@@ -172,7 +173,7 @@ class Daemon:
         for sentence in found.problems:
             self._warn(sentence)
         try:
-            await trio.to_thread.run_sync(self._files.keep, settled)
+            await in_thread(self._files.keep, settled)
         except HostError as error:
             self._warn(str(error))
 

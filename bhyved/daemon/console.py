@@ -23,6 +23,7 @@ from bhyved.core.errors import HostError
 from bhyved.daemon.consoleports import ConsolePorts, Shared, Tell
 from bhyved.daemon.hub import ConsoleHub
 from bhyved.daemon.rawsocket import serve_raw
+from bhyved.threads import in_thread
 
 _log = structlog.get_logger()
 
@@ -120,7 +121,7 @@ class Consoles:
         if hub.port in self._guests.get(hub.name, {}):
             return  # the guest has come back meanwhile
         try:
-            await trio.to_thread.run_sync(self._shared.ports.forget, hub.name, hub.spec)
+            await in_thread(self._shared.ports.forget, hub.name, hub.spec)
         except HostError as error:
             self._shared.tell(hub.name, "console-trouble", {"port": hub.port, "reason": str(error)})
 

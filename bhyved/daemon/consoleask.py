@@ -14,6 +14,7 @@ from bhyved.core.errors import HostError
 from bhyved.daemon.attach import Refused, find_hub, offset_of
 from bhyved.daemon.console import Consoles
 from bhyved.daemon.hub import ConsoleHub
+from bhyved.threads import in_thread
 
 
 async def log(consoles: Consoles, params: LogParams) -> LogResult:
@@ -21,8 +22,8 @@ async def log(consoles: Consoles, params: LogParams) -> LogResult:
     hub = await find_hub(consoles, params.name, params.port)
     if await hub.logged():
         try:
-            since, until = await trio.to_thread.run_sync(_bounds, hub, params, abandon_on_cancel=True)
-            page = await trio.to_thread.run_sync(hub.reader().read, since, params.limit, abandon_on_cancel=True)
+            since, until = await in_thread(_bounds, hub, params, abandon_on_cancel=True)
+            page = await in_thread(hub.reader().read, since, params.limit, abandon_on_cancel=True)
         except HostError as error:
             raise Refused("log-unreadable", str(error)) from None
     else:

@@ -23,6 +23,7 @@ from bhyved.daemon.connection import LAST_WORDS_S, Connection
 from bhyved.daemon.figuremethods import Views
 from bhyved.daemon.guests import Guests, Peers
 from bhyved.daemon.requests import Requests
+from bhyved.threads import in_thread
 
 _log = structlog.get_logger()
 
@@ -107,7 +108,7 @@ class Control:
     async def _named(self, peer: Peer) -> Peer:
         if peer.uid == 0:
             return msgspec.structs.replace(peer, user="root")  # needs no groups, and must get in while a directory server hangs
-        return await trio.to_thread.run_sync(self._peers.named, peer, abandon_on_cancel=True, limiter=self._lookups)
+        return await in_thread(self._peers.named, peer, abandon_on_cancel=True, limiter=self._lookups)
 
     def _is_full(self, uid: int) -> bool:
         mine = self._connections[uid]

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 import trio
 
 from bhyved.core.sha512crypt import verify
+from bhyved.threads import in_thread
 
 TOKEN_S = 120.0  # from the terminal to the browser
 SESSION_S = 12 * 3600.0  # a working day
@@ -115,7 +116,7 @@ class Gate:
             return True
         if self._checking.statistics().tasks_waiting >= WAITING:
             raise Busy
-        is_right = await trio.to_thread.run_sync(verify, password, crypted, limiter=self._checking)
+        is_right = await in_thread(verify, password, crypted, limiter=self._checking)
         if not is_right:
             return False
         self._known[seal] = crypted

@@ -20,6 +20,7 @@ from bhyved.daemon.keyboard import Keyboard
 from bhyved.daemon.logpump import Book
 from bhyved.daemon.ports import Tty
 from bhyved.daemon.viewer import CHUNK_BYTES, Viewer
+from bhyved.threads import in_thread
 
 #: B's input queue at 115200 (contract 4.4): when so much waited, what the guest printed after it was dropped.
 LINE_QUEUE_BYTES = 23_040
@@ -252,7 +253,7 @@ class ConsoleHub:
                 finally:
                     self._line = None
                     with trio.move_on_after(CLOSE_S, shield=True):
-                        await trio.to_thread.run_sync(line.close, abandon_on_cancel=True)
+                        await in_thread(line.close, abandon_on_cancel=True)
         finally:
             for viewer in self.viewers:
                 viewer.close()

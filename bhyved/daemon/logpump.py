@@ -14,6 +14,7 @@ import trio
 from bhyved.core.console import Mark, Output
 from bhyved.core.errors import HostError
 from bhyved.core.logindex import SAMPLE_S
+from bhyved.threads import in_thread
 
 #: How long output may wait for company. A `tail -f` of the log lags this much; a keystroke's echo does not pay for the thread.
 FLUSH_S = 0.2
@@ -152,7 +153,7 @@ class LogPump:
         batches = [(book, book.hand_over()) for book in books if book.is_due(now)]
         if batches:
             self._in_thread = True
-            problems = await trio.to_thread.run_sync(self._write, batches, abandon_on_cancel=True)
+            problems = await in_thread(self._write, batches, abandon_on_cancel=True)
             for (book, left), problem in zip(batches, problems, strict=True):
                 if book.take_back(left, problem, trio.current_time()):
                     book.report(problem)

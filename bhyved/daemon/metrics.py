@@ -23,6 +23,7 @@ from bhyved.core.usage import Own, Usage, Vcpus
 from bhyved.daemon.board import Board
 from bhyved.daemon.collector import DaemonCollector
 from bhyved.daemon.loopwatch import LoopWatch
+from bhyved.threads import in_thread
 
 _log = structlog.get_logger()
 
@@ -120,7 +121,7 @@ class Metrics:
         taps = [tap for status in statuses if status.pid is not None for tap in status.taps]
         if not pids:
             return Usage()
-        return await trio.to_thread.run_sync(self._measuring.measure, pids, taps)
+        return await in_thread(self._measuring.measure, pids, taps)
 
     def _seen(self, status: VmStatus, usage: Usage, offset_s: float, stock: Stock | None) -> Seen:
         return Seen(

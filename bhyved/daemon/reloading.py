@@ -19,6 +19,7 @@ from bhyved.daemon.around import Around
 from bhyved.daemon.ports import Files
 from bhyved.daemon.roster import Roster
 from bhyved.daemon.turnstile import Turnstile
+from bhyved.threads import in_thread
 
 
 class Reloading:
@@ -32,7 +33,7 @@ class Reloading:
 
     async def check(self) -> Loaded:
         """Read the files as they are now; nothing changes."""
-        return await trio.to_thread.run_sync(self._files.read)
+        return await in_thread(self._files.read)
 
     async def measure(self) -> None:
         """How much memory there is for guests. What may be wired changes while the host runs: a reload looks again."""
@@ -74,7 +75,7 @@ class Reloading:
     async def _apply(self, loaded: Loaded, daemon: DaemonSpec, changes: ReloadPlan, *, prune: bool, by: str) -> None:
         around, roster = self._around, self._roster
         try:
-            await trio.to_thread.run_sync(self._files.accept)
+            await in_thread(self._files.accept)
         except HostError as error:
             around.events.tell("warning", reason=f"no good copy of the configuration could be kept: {error}")
         around.spec = live(around.spec, daemon)

@@ -5,6 +5,8 @@ from typing import Generic, TypeVar
 
 import trio
 
+from bhyved.threads import in_thread
+
 MOST = 50  # jobs in one go, for which whoever comes meanwhile has to wait
 
 T = TypeVar("T")
@@ -25,7 +27,7 @@ class Together(Generic[T]):
             if not mine.done:
                 crowd, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
                 with trio.CancelScope(shield=True):  # others wait for it
-                    await trio.to_thread.run_sync(_do_all, crowd)
+                    await in_thread(_do_all, crowd)
         return mine.result()
 
 

@@ -9,13 +9,12 @@ import os
 import pwd
 from collections.abc import Mapping, Sequence
 
-import trio
-
 from bhyved.core.errors import HostError
 from bhyved.core.handover import Ran
 from bhyved.host.child import run_child
 from bhyved.host.spawn import Account
 from bhyved.host.toolbox import Tools, not_run, one_line, show
+from bhyved.threads import in_thread
 
 TAIL_BYTES = 4096  # of a command's output, before it is cut to a sentence
 
@@ -46,7 +45,7 @@ class HostCommands:
             return None, {}
         try:
             # The user database may be on the network: not in the loop.
-            uid, home, account = await trio.to_thread.run_sync(_look_up, run_as)
+            uid, home, account = await in_thread(_look_up, run_as)
         except KeyError:
             raise HostError(f'`{show(argv)}` could not be run: there is no user "{run_as}"', fatal=True) from None
         return account if uid != os.geteuid() else None, {"HOME": home, "USER": run_as, "LOGNAME": run_as}

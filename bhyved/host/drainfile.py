@@ -12,6 +12,7 @@ import trio
 from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError, in_words
 from bhyved.host import durable
+from bhyved.threads import in_thread
 
 VERSION = 1
 _SIZE_LIMIT = 1 << 16
@@ -61,7 +62,7 @@ class HostDrainFile:
             raise HostError(f"{self._path} is of a newer bhyved and is left alone")
         try:
             with trio.CancelScope(shield=True):  # two writers must not meet in one file
-                await trio.to_thread.run_sync(self._write, drain)
+                await in_thread(self._write, drain)
         except OSError as error:
             raise HostError(f"{self._path} could not be written: {in_words(error)}") from None
 

@@ -22,6 +22,7 @@ from bhyved.core.status import Event, RunRecord
 from bhyved.host import durable
 from bhyved.host.eventnumber import EventNumber
 from bhyved.host.mappedlines import HALF_BYTES, MappedLines
+from bhyved.threads import in_thread
 
 KEPT = 4096  # newest events in memory; older ones are read from disk
 FILE_BYTES = 1 << 20  # of events; one older file is kept beside it
@@ -144,7 +145,7 @@ class FileJournal:
         finally:
             with trio.move_on_after(CLOSE_S, shield=True):  # a disk that hangs is left alone
                 await self._flush(abandon=True)
-                await trio.to_thread.run_sync(self._number.close, abandon_on_cancel=True)
+                await in_thread(self._number.close, abandon_on_cancel=True)
 
     async def flushed(self) -> None:
         """Return when all that has happened so far is written, or cannot be."""
@@ -160,7 +161,7 @@ class FileJournal:
                 return
             self._unwritten.clear()
             self._lines.change()
-            problems = await trio.to_thread.run_sync(self._write, events, runs, abandon_on_cancel=abandon)
+            problems = await in_thread(self._write, events, runs, abandon_on_cancel=abandon)
             self._lines.written()
             for name, records in runs.items():
                 self._written(name, records, failed=name in problems)

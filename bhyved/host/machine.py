@@ -36,6 +36,7 @@ from bhyved.host.statefiles import StateFiles
 from bhyved.host.suspending import SUSPEND_ENDS, Suspending
 from bhyved.host.swtpm import Swtpm
 from bhyved.host.usage import vcpus
+from bhyved.threads import in_thread
 
 _PS_PAUSE_S = 5.0  # until the process table is asked again, when it could not be
 _HELD_S = 2.0  # for a process that is just ending; one in the kernel's hands takes longer
@@ -139,7 +140,7 @@ class GuestMachine:
 
     async def spent(self) -> bool:
         """See `daemon.ports.Machine.spent`."""
-        return await trio.to_thread.run_sync(self._states.spent)
+        return await in_thread(self._states.spent)
 
     # --- a start -------------------------------------------------------------------------------------------------------------
 
@@ -347,11 +348,11 @@ class GuestMachine:
             return  # nothing was taken: the start was refused, or everything has been given back
         await self._refuse_held()
         if ledger is not None and ledger.resume and not self._traces[Stage.RUNNING].is_begun():
-            await trio.to_thread.run_sync(self._states.give_back)  # no bhyve was given it
+            await in_thread(self._states.give_back)  # no bhyve was given it
         for trace in self._traces.values():
             trace.remove()  # this end has been told: a daemon that comes now finds a start that was interrupted
         if ledger is not None and ledger.suspending:
-            await trio.to_thread.run_sync(self._states.give_up)  # nothing, or what has become a saved state
+            await in_thread(self._states.give_up)  # nothing, or what has become a saved state
         if ledger is not None and ledger.tpm:
             await self._swtpm.end()
         if final:

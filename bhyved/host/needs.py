@@ -10,6 +10,7 @@ from bhyved.core.errors import HostError
 from bhyved.host.tap import Taps
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import ToolError, Tools
+from bhyved.threads import in_thread
 
 _PATH_S = 5.0  # a stat takes microseconds, but for a dead NFS mount
 _POOL_S = 10.0
@@ -36,7 +37,7 @@ async def _interface(name: str, taps: Taps, tools: Tools) -> str:
 
 async def _path(path: str, taps: Taps, tools: Tools) -> str:
     with trio.move_on_after(_PATH_S):
-        there = await trio.to_thread.run_sync(os.path.exists, path, abandon_on_cancel=True)
+        there = await in_thread(os.path.exists, path, abandon_on_cancel=True)
         return "" if there else "it does not exist"
     return f"it did not answer within {_PATH_S:g} s: is a mount dead?"
 

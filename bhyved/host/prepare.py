@@ -35,6 +35,7 @@ from bhyved.host.stalesocket import unlink_socket
 from bhyved.host.statefiles import StateFiles, bhyve_mark, disk_marks
 from bhyved.host.suspending import cpu_model
 from bhyved.host.swtpm import Swtpm
+from bhyved.threads import in_thread
 
 FILES_S = 10.0  # a stat takes microseconds, but for a dead NFS mount
 _SEEN_S = 1.0  # so old may a look at the process table be: many guests start at once when a host boots
@@ -87,7 +88,7 @@ class Preparation:
         )
         if saved is not None:
             prepared = msgspec.structs.replace(prepared, resumed=self._states.shown())
-            await trio.to_thread.run_sync(self._states.take)  # the last thing that can fail
+            await in_thread(self._states.take)  # the last thing that can fail
         return Ready(prepared, loader)
 
     async def _choose(self) -> tuple[Backing, SavedState | None, Assigned, cards.Cards]:
@@ -119,18 +120,18 @@ class Preparation:
             vars_path=f"{self._site.db}/vars/{self._name}.fd",
         )
         with trio.move_on_after(FILES_S):
-            return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+            return await in_thread(look, abandon_on_cancel=True)
         raise HostError(f"the guest's disks and files did not answer within {FILES_S:g} s: is a mount dead?")
 
     async def _saved_state(self, found: Backing) -> SavedState | None:
         """The state that this run goes on from, if there is one and it fits. Raises HostError."""
         if self._states.is_begun:
-            await trio.to_thread.run_sync(self._states.give_up)  # of a host that went down meanwhile
+            await in_thread(self._states.give_up)  # of a host that went down meanwhile
         shown = self._states.shown()
         if shown is None:
             return None
         if self._order.cold:
-            await trio.to_thread.run_sync(self._states.discard)
+            await in_thread(self._states.discard)
             return None
         if shown.doubtful:
             raise self._unfit(
@@ -143,7 +144,7 @@ class Preparation:
         here = Here(
             bhyve=bhyve_mark(self._site.tools),
             cpu=await cpu_model(self._site),
-            disks=await trio.to_thread.run_sync(disk_marks, [disk.path for disk in found.disks]),
+            disks=await in_thread(disk_marks, [disk.path for disk in found.disks]),
         )
         why_not = mismatch(saved, spec_of(saved.spec), self._spec, here) or self._states.lacks(shown.path, int(self._spec.memory))
         if why_not:

@@ -20,6 +20,7 @@ from bhyved.host.hostlock import make_directory
 from bhyved.host.ownedfile import LIMIT_BYTES
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Tools
+from bhyved.threads import in_thread
 
 _SUFFIX, _NEW = ".iso", ".new-"
 _MAKE_S = 60.0  # it writes less than a megabyte, on a disk that may be busy
@@ -65,7 +66,7 @@ class Images:
         """Have an image of this seed. `scratch`: a directory of the guest's own to work in. Raises HostError, Stuck."""
         self._there.add(name)
         path, fresh = self.path(name), self._fresh(name)
-        if await trio.to_thread.run_sync(fingerprint, path) == fingerprint_of(seed):
+        if await in_thread(fingerprint, path) == fingerprint_of(seed):
             return
         try:
             await _on_disk(functools.partial(_lay_out, seed, scratch, fresh), path)
@@ -73,7 +74,7 @@ class Images:
             await _on_disk(functools.partial(_put, fresh, path), path)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_clear, scratch, fresh)
+                await in_thread(_clear, scratch, fresh)
 
     def drop(self, name: str, *, scratch: str) -> None:
         """No image, and nothing that a daemon has left which was killed while it made one. Raises HostError."""
@@ -89,7 +90,7 @@ class Images:
 
 async def _on_disk(work: Callable[[], None], path: str) -> None:
     try:
-        await trio.to_thread.run_sync(work)
+        await in_thread(work)
     except OSError as error:
         raise HostError(f"the cloud-init seed {path} cannot be made: {in_words(error)}") from None
 

@@ -23,6 +23,7 @@ from bhyved.host.runlog import RunLog
 from bhyved.host.site import Site
 from bhyved.host.statefiles import StateFiles, disk_marks
 from bhyved.host.tool import run_tool
+from bhyved.threads import in_thread
 
 SUSPEND_ENDS = (0, 5)  # contract 1.7.1
 _SIGNALLED = 129  # from here on a status is a signal's (contract 8.8)
@@ -66,7 +67,7 @@ class Suspending:
         said: list[str] = []
         begun = bool(ledger.suspending)
         if not begun:
-            await trio.to_thread.run_sync(self._states.begin, int(spec.memory) + _MORE_BYTES)
+            await in_thread(self._states.begin, int(spec.memory) + _MORE_BYTES)
             ledger = msgspec.structs.replace(ledger, suspending=by, suspend_log=self._log.size())
             self._site.ledgers.put(self._name, ledger, atomically=True)
         async with trio.open_nursery() as nursery:
@@ -78,7 +79,7 @@ class Suspending:
             nursery.cancel_scope.cancel()
         if is_over:
             self._site.ledgers.put(self._name, msgspec.structs.replace(ledger, suspending="", suspend_log=0), atomically=True)
-            await trio.to_thread.run_sync(self._states.give_up)
+            await in_thread(self._states.give_up)
         return why
 
     async def _ask(self, said: list[str]) -> None:
@@ -112,9 +113,9 @@ class Suspending:
         """A bhyve has ended: what becomes of the state that it was given, and is there one that it has left?"""
         if ledger.resume:
             if never_ran(outcome):
-                await trio.to_thread.run_sync(self._states.give_back)
+                await in_thread(self._states.give_back)
             elif outcome.status is not None and outcome.status < _SIGNALLED:
-                await trio.to_thread.run_sync(self._states.spent)  # else it is in doubt, unless the guest was seen running
+                await in_thread(self._states.spent)  # else it is in doubt, unless the guest was seen running
         # A suspend takes the node away, a reboot leaves it (contract 1.7.6): before December 2025 both end with 0.
         is_reboot = outcome.status == 0 and outcome.node_present is True
         if ledger.suspending and outcome.status in SUSPEND_ENDS and not is_reboot:
@@ -134,7 +135,7 @@ class Suspending:
             cpu=await cpu_model(self._site),
         )
         keep = functools.partial(self._keep, about, 0 if spec is None else int(spec.memory), [disk.path for disk in ledger.disks])
-        lacks = await trio.to_thread.run_sync(keep)
+        lacks = await in_thread(keep)
         if lacks:
             return msgspec.structs.replace(outcome, unsaved=lacks)
         return msgspec.structs.replace(outcome, saved=self._states.saved)

@@ -21,6 +21,7 @@ from bhyved.core.status import RECORD_VERSION, VmRecord
 from bhyved.core.values import name_problem
 from bhyved.host import durable
 from bhyved.host.seed import image
+from bhyved.threads import in_thread
 
 _SUFFIX = ".json"
 _SIZE_LIMIT = 1 << 20  # a record has a few kilobytes
@@ -104,7 +105,7 @@ class FileVault:
             if not batch.taken:
                 batch.taken, self._next = True, _Batch()
                 with trio.CancelScope(shield=True):  # others wait for it, and two writers must not meet in one file
-                    batch.failed = await trio.to_thread.run_sync(self._write, batch.changes)
+                    batch.failed = await in_thread(self._write, batch.changes)
         assert batch.failed is not None, "the writer of this batch has failed, and said so where it was"
         error = batch.failed.get(name)
         if error is not None:

@@ -6,14 +6,13 @@ Nothing here is recursive over datasets: no command names anything but what it i
 import os
 from collections.abc import Mapping, Sequence
 
-import trio
-
 from bhyved.core.errors import HostError
 from bhyved.core.snapshots import COLUMNS, COUNTED, Dataset, Seen, by_pool, counted, parse, volume_of
 from bhyved.host.hostlock import make_directory
 from bhyved.host.liveness import Liveness
 from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import ToolError, Tools
+from bhyved.threads import in_thread
 
 _ASK_S = 30.0  # a host with ten thousand snapshots
 _ACT_S = 60.0  # a transaction group of a busy pool takes seconds
@@ -30,7 +29,7 @@ class HostDatasets:
         """See `daemon.ports.Datasets.locate`."""
         found: dict[str, Dataset] = {}
         for path in paths:
-            volume = volume_of(path, self._dev) or await trio.to_thread.run_sync(self._behind_links, path, abandon_on_cancel=True)
+            volume = volume_of(path, self._dev) or await in_thread(self._behind_links, path, abandon_on_cancel=True)
             name, mountpoint = (volume, "") if volume else await self._file_system(path)
             disks = found[name].disks if name in found else ()
             found[name] = Dataset(name=name, mountpoint=mountpoint, disks=(*disks, path))

@@ -404,6 +404,55 @@ def test_no_descriptors_are_left() -> None:
         lab.stop()
 
 
+def fails_again(row: dict[str, Any]) -> bool:
+    """For want of memory, and not for the first time."""
+    return row["restarts"]["start_failure"] > 1 and "cannot allocate memory" in row["reason"]
+
+
+#: What the daemon's interpreter runs first: while a file is there, the host has neither processes nor threads to give.
+SHORT_OF_MEMORY = """
+import errno, os, subprocess, threading
+
+def scarce(make, error):
+    def made(*args, **kwargs):
+        if os.path.exists({short!r}):
+            raise error
+        return make(*args, **kwargs)
+    return made
+
+no_process = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+os.posix_spawn = scarce(os.posix_spawn, no_process)
+subprocess._fork_exec = scarce(subprocess._fork_exec, no_process)
+threading._start_new_thread = scarce(threading._start_new_thread, RuntimeError("can't start new thread"))
+"""
+
+
+def test_no_memory_for_processes_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start fails in words and is tried again, guests go on and their ends are seen, wishes are heard; all is well when there is some."""
+    short = tmp_path / "short"
+    (tmp_path / "sitecustomize.py").write_text(SHORT_OF_MEMORY.format(short=str(short)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with running({"still": sim(), "reboots": sim(more=AGAIN), "new": sim(more=OFF + AGAIN)}) as lab:
+        before = lab.phase("up", "still", "reboots")
+        until(lambda: psutil.Process(lab.daemon_pid).num_threads() == 1, limit_s=60)  # those that are idle could do what there is to do
+        short.touch()
+        assert lab.ask("hold", "still")["ok"]
+        assert lab.ask("start", "new")["ok"]
+        lab.call("console.send", name="reboots", text="reboot\r")
+        rows = lab.until(lambda rows: all(fails_again(rows[name]) for name in ("new", "reboots")), "starts fail in words, again and again")
+
+        assert (rows["still"]["phase"], rows["still"]["pid"]) == ("up", before["still"]["pid"])
+        assert rows["reboots"]["last_exit"]["kind"] == "reboot"
+        short.unlink()
+        rows = lab.phase("up", "new", "reboots")
+        assert [len(lab.bhyves(name)) for name in rows] == [1, 1, 1]
+        assert "internal error" not in lab.log()
+        lab.kill_daemon()
+        lab.start()
+        assert lab.rows()["still"]["hold"] is not None
+        lab.stop()
+
+
 # --- the host's commands ----------------------------------------------------------------------------------------------------------
 
 TOOL_FAULTS = {

@@ -22,6 +22,7 @@ from bhyved.host.tool import run_tool
 from bhyved.host.toolbox import Result, Tools
 from bhyved.host.tty import Line, open_tty
 from bhyved.host.vmm import Vmm
+from bhyved.threads import in_thread
 
 ANSWER_S = 10.0  # of a guest that starts, echoes or ends in a tenth of a second on an idle host
 AGAIN_S = 2.0  # where a guest has not answered once, the next one is not given as long
@@ -150,7 +151,7 @@ class Guest:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(victim, signal.SIGKILL)
             await self.end(ANSWER_S)
-        await trio.to_thread.run_sync(self._line.close)
+        await in_thread(self._line.close)
 
 
 class Bench:
