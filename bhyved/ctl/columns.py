@@ -83,8 +83,8 @@ def _with_colour(line: str, widths: Sequence[int], cell: str, colour: str) -> st
     return f"{line[:start]}{painted(line[start:end], colour, on=True)}{line[end:]}" if len(line) >= end else line
 
 
-def pairs(entries: Sequence[tuple[str, str]], indent: str = "  ") -> str:
+def pairs(entries: Sequence[tuple[str, str]]) -> str:
     """Names and values, a line each; empty values are left out."""
     shown = [(name, value) for name, value in entries if value]
     size = max((len(name) for name, _ in shown), default=0)
-    return "".join(f"{indent}{name.ljust(size)}  {value}\n" for name, value in shown)
+    return "".join(f"  {name.ljust(size)}  {value}\n" for name, value in shown)

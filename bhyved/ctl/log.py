@@ -46,7 +46,7 @@ def show_log(asked: Asked) -> int:
         if not asked.has("follow"):
             return max((_print_log(connection, asked, name, where, printer) for name in names), default=OK)
         if not printer.is_single:
-            return _follow_many(asked, names, where, printer)
+            return _follow_many(asked, where, printer)
         name = names[0]
         port, stream, end = _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
     return _follow_one(asked, Line(socket_of(asked), name, port, read_only=True, since=end, stream=stream), printer)
@@ -164,7 +164,7 @@ def _follow_one(asked: Asked, line: Line, printer: Printer) -> NoReturn:
 # --- many consoles: one connection ----------------------------------------------------------------------------------------------
 
 
-def _follow_many(asked: Asked, names: list[str], where: Where, printer: Printer) -> int:
+def _follow_many(asked: Asked, where: Where, printer: Printer) -> int:
     """Follow first and read what came before then, so that nothing falls between the two; what comes twice is told by its offset."""
     at: dict[Console, int] = {}
     while True:

@@ -31,7 +31,6 @@ async def run_child(
     input: bytes = b"",
     pass_fd: int | None = None,
     account: Account | None = None,
-    cwd: str | None = None,
     keep: int = OUTPUT_BYTES,
     tail: bytearray | None = None,
 ) -> Result | None:
@@ -47,7 +46,7 @@ async def run_child(
             fds = streams.make_pipes(childs_ends)
             if pass_fd is not None:
                 fds[pass_fd] = pass_fd
-            pid = spawn(argv, fds, env, cwd=cwd, account=account)
+            pid = spawn(argv, fds, env, account=account)
         try:
             watch = open_watch(pid)
             open_ends.callback(watch.close)

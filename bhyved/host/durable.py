@@ -22,12 +22,12 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     sync_directory(os.path.dirname(path))
 
 
-def replace_all(files: Mapping[str, bytes], mode: int = 0o600) -> dict[str, OSError]:
+def replace_all(files: Mapping[str, bytes]) -> dict[str, OSError]:
     """Several files, in one directory sync per directory: what a crowd of writers costs. Returns those that failed."""
     failed: dict[str, OSError] = {}
     for path, data in files.items():
         try:
-            write_new(path, data, mode)
+            write_new(path, data)
         except OSError as error:
             failed[path] = error
     for directory in {os.path.dirname(path) for path in files.keys() - failed.keys()}:

@@ -2,7 +2,7 @@
 
 posix_spawn(3) is the fast way: no thread and no copied page tables, where `trio.lowlevel.open_process` costs two to three times the
 CPU of a start. Its `setsid` flag is missing on some FreeBSD releases; that is found out at the first spawn and remembered. The other
-way, `subprocess.Popen`, is also the only one that can change the user or the working directory.
+way, `subprocess.Popen`, is also the only one that can change the user.
 
 A child gets exactly the descriptors in `fds` (child's number -> ours), because Python opens everything close-on-exec and
 `seal_inherited` closes the gap for what the daemon itself inherited.
@@ -35,7 +35,6 @@ def spawn(
     fds: Mapping[int, int],
     env: Mapping[str, str],
     *,
-    cwd: str | None = None,
     account: Account | None = None,
     default_signals: bool = True,
 ) -> int:
@@ -49,9 +48,9 @@ def spawn(
     if moved and (len(moved) > 2 or max(moved) > 9 or 0 in fds or fds.get(1) != fds.get(2)):
         raise ValueError(f"descriptors cannot be handed on like this everywhere: {fds}")
     with _moved_clear(fds) as clear:
-        if cwd is None and account is None and posix_spawn_makes_sessions():
+        if account is None and posix_spawn_makes_sessions():
             return _spawn_fast(argv, clear, env, default_signals=default_signals)
-        return _spawn_popen(argv, clear, env, cwd=cwd, account=account, default_signals=default_signals)
+        return _spawn_popen(argv, clear, env, account=account, default_signals=default_signals)
 
 
 @functools.cache
@@ -90,7 +89,6 @@ def _spawn_popen(
     fds: Mapping[int, int],
     env: Mapping[str, str],
     *,
-    cwd: str | None,
     account: Account | None,
     default_signals: bool,
 ) -> int:
@@ -111,7 +109,6 @@ def _spawn_popen(
             stderr=stdio[2],
             pass_fds=[ours for number, ours in fds.items() if number > 2 and number == ours],
             env=env,
-            cwd=cwd,
             start_new_session=True,
             restore_signals=default_signals,
             user=None if account is None else account.uid,

@@ -59,9 +59,7 @@ class Taps:
         except OSError:
             return []
 
-    async def create(
-        self, name: str, *, description: str, bridge: str | None, mtu: int | None = None, up: bool = True, pass_fd: int | None = None
-    ) -> None:
+    async def create(self, name: str, *, description: str, bridge: str | None, mtu: int | None = None, pass_fd: int | None = None) -> None:
         """Make one tap, ours by group and description, and put it on `bridge` (None: on none).
 
         Raises TapExists when the name has been taken since it was chosen; the tap is then somebody else's. Raises HostError when
@@ -70,7 +68,7 @@ class Taps:
         await self._make(name, pass_fd)
         settings = ["description", description, "group", GROUP]
         settings += ["mtu", str(mtu)] if mtu else []  # before addm: a member of another MTU is refused by some releases
-        await self._ifconfig(name, *settings, *(["up"] if up else []), pass_fd=pass_fd)
+        await self._ifconfig(name, *settings, "up", pass_fd=pass_fd)
         if bridge is not None:
             await self._join(name, bridge, pass_fd)
 

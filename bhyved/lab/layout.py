@@ -25,6 +25,7 @@ _FIRMWARE = (
 )
 _ROM_BYTES = 4096  # bhyve wants whole pages (contract 1.4)
 _BRIDGE = "bridge0"
+_PATH_BYTES = 103  # of a socket: sun_path has 104 on FreeBSD
 
 
 def make(root: Path, **kind: str) -> None:
@@ -92,7 +93,7 @@ def _uuid() -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def too_long(root: Path, limit: int = 103) -> str:
-    """The socket that would have too long a path below this root (sun_path is 104 bytes on FreeBSD); empty: all fit."""
+def too_long(root: Path) -> str:
+    """The socket that would have too long a path below this root; empty: all fit."""
     sockets = (f"{root}/run/control.sock", f"{root}/lab/host.sock")
-    return next((path for path in sockets if len(os.fsencode(path)) > limit), "")
+    return next((path for path in sockets if len(os.fsencode(path)) > _PATH_BYTES), "")

@@ -12,7 +12,7 @@ import struct
 import threading
 
 # swtpm's include/swtpm/tpm_ioctl.h; QEMU has a copy in backends/tpm/tpm_ioctl.h.
-_GET_CAPABILITY, _GET_ESTABLISHED, _SET_DATA_FD, _SET_BUFFER_SIZE = 1, 4, 16, 17
+_GET_CAPABILITY, _GET_ESTABLISHED, _SET_BUFFER_SIZE = 1, 4, 17
 _ALL_CAPABILITIES = 0x3FFF
 _BUFFER_BYTES = 4096  # of a TPM 2 command or response
 _DONE = struct.pack(">I", 0)
@@ -68,7 +68,7 @@ def _serve(control: socket.socket, backend: socket.socket) -> None:
                     request, fds, _, _ = socket.recv_fds(control, _CHUNK, 1)
                     if not request:
                         return
-                    for fd in fds:  # that of SET_DATA_FD
+                    for fd in fds:  # that of CMD_SET_DATAFD
                         data = closing.enter_context(socket.socket(fileno=fd))
                         ready.register(data, selectors.EVENT_READ, backend)
                         ready.register(backend, selectors.EVENT_READ, data)
