@@ -106,6 +106,18 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"Unable to setup memory \(12\)"),
         "not enough memory, or vm.max_user_wired is reached: lower memory, or raise that sysctl",
     ),
+    (
+        re.compile(r"vm_(create|openf?|reinit|create_devmem): Operation not permitted"),
+        "a jail may not use vmm without allow.vmm in its jail.conf(5), which it is given when it is made, after vmm has been loaded",
+    ),
+    (
+        re.compile(r"vm_(create|openf?): File exists"),
+        "there is a guest of that name, perhaps in another jail: names are the whole host's",
+    ),
+    (
+        re.compile(r"vm_create_devmem: No such file or directory"),
+        "a node of the guest is hidden: a jail's devfs.rules(5) have to unhide vmm.io and vmm.io/*",
+    ),
     (re.compile(r"Unable to setup memory \(22\)"), "the node still has another memory size: bhyvectl --destroy it"),
     (re.compile(r"vm_openf: Cannot allocate memory"), "hw.vmm.maxvmms is reached: raise that sysctl"),
     (
@@ -113,10 +125,14 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         "the node of an earlier run is still busy: look for another bhyve of that name",
     ),
     (
-        re.compile(r"vm_openf?: No such file or directory|vm_create: Device not configured"),
-        "is the vmm module loaded? try kldload vmm and look at dmesg",
+        re.compile(r"vm_openf?: No such file or directory|vm_open: \S+ could not be opened|vm_create: Device not configured"),
+        "is the vmm module loaded? try kldload vmm and look at dmesg; in a jail: do devfs.rules(5) unhide vmm, vmm/* and vmmctl, "
+        "and is there no guest of that name outside of it?",
     ),
-    (re.compile(r"open of tap device (\S+) failed"), "the tap is held by another process: ifconfig shows Opened by PID"),
+    (
+        re.compile(r"open of tap device (\S+) failed"),
+        "the tap is held by another process: ifconfig shows Opened by PID; or hidden: a jail's devfs.rules(5) have to unhide tap*",
+    ),
     (re.compile(r"bind: Address already in use"), "another program has the VNC or console port: choose another, or a UNIX socket"),
     (
         re.compile(r"Could not open backing file"),
@@ -127,7 +143,10 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         "the firmware is missing: look at boot.firmware, or pkg install edk2-bhyve (uefi-edk2-bhyve-csm for boot.loader uefi-csm)",
     ),
     (re.compile(r"unrestricted guest capability"), "this CPU has no unrestricted guest: only bhyveload guests with one vCPU run here"),
-    (re.compile(r"Unable to initialize backend '([^']*)' for LPC device"), "the console device is missing: is nmdm loaded?"),
+    (
+        re.compile(r"Unable to initialize backend '([^']*)' for LPC device"),
+        "the console device is missing: is nmdm loaded? a jail's devfs.rules(5) have to unhide nmdm-*",
+    ),
     (re.compile(r"Failed to init TPM device"), "the TPM cannot be reached: is /dev/tpm0 there, or swtpm running?"),
     (re.compile(r"is not using the ppt\(4\) driver"), "the device is not reserved: name it in pptdevs in /boot/loader.conf"),
     (

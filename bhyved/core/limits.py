@@ -72,8 +72,10 @@ def steps(limits: Limits | None, pid: int, listing: str) -> Steps:
     return Steps(remove=tuple(f"process:{pid}:{key}:{_ACTIONS[key]}" for key in _ACTIONS if key in other), add=added)
 
 
-def refusal(racct: str) -> str:
+def refusal(racct: str, *, jailed: bool) -> str:
     """Why no limit would hold, or ''. `racct`: what `sysctl -n kern.racct.enable` prints."""
+    if jailed:  # prison_priv_check of kern_jail.c knows none of rctl's privileges, and no parameter gives them
+        return "limits: a jail may set no rules of rctl(8): limit the whole jail on its host, jail:NAME:pcpu:deny=150 for example"
     if racct == "1":
         return ""
     if racct == "0":

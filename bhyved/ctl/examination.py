@@ -10,11 +10,11 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bhyved.core import advice, agenda, hostend, limits, room
-from bhyved.core.assigned import Target
+from bhyved.core.assigned import Target, nmdm_path
 from bhyved.core.config import Loaded
 from bhyved.core.errors import HostError
 from bhyved.core.ifconfig import Interface, parse_ifconfig
@@ -28,7 +28,7 @@ from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import print_json
 from bhyved.ctl.connection import FAILED, OK
 from bhyved.ctl.files import read_files
-from bhyved.host import backing, hostlock
+from bhyved.host import backing, hostlock, jail
 from bhyved.host.facts import MEMORY_VARIABLES, parse_memory, read_facts
 from bhyved.host.ledger import DiskUse
 from bhyved.host.toolbox import Tools
@@ -94,9 +94,10 @@ class _Visit:
         self._spec, self._vms = spec, vms
         self._tools = Tools(bin=tuple(map(str, spec.paths.bin)))
         self._target: Target | None = None
+        self._jailed = self._number("security.jail.jailed") == 1
 
     def all(self) -> list[Finding]:
-        host = (self._host, self._daemon, self._modules, self._shutdown, self._memory, self._limits)
+        host = (self._host, self._daemon, self._modules, self._jail, self._shutdown, self._memory, self._limits)
         guests = (self._guests, self._disks, self._bridges, self._seeds, self._taps, self._vnc, self._needs)
         checks = (*host, *guests, self._listener)
         return [finding for check in checks for finding in check()]
@@ -127,17 +128,55 @@ class _Visit:
         else:
             yield ok("daemon", f"bhyved runs (pid {pid})")
 
+    def _hosts(self, *lines: str) -> str:
+        """What to type on the host, which in a jail is not where this is read."""
+        return "\n".join(("on the host, since a jail may not:", *lines) if self._jailed else lines)
+
     def _modules(self) -> Iterator[Finding]:
         for module in ("vmm", "nmdm"):
             try:
-                there = self._tools.ask(("kldstat", "-q", "-m", module), ok=None).status == 0
+                there = self._is_loaded(module)
             except HostError as error:
                 yield fail(f"module {module}", str(error))
                 continue
             if there:
                 yield ok(f"module {module}", "is loaded")
+            elif self._jailed:
+                load = self._hosts(f"kldload {module}", f"sysrc kld_list+={module}", "service jail restart NAME")
+                yield fail(f"module {module}", "is not loaded, and a jail cannot load it", load)
             else:
                 yield warn(f"module {module}", "is not loaded: bhyved loads it when it starts", f"kldload {module}")
+
+    def _is_loaded(self, module: str) -> bool:
+        return self._tools.ask(("kldstat", "-q", "-m", module), ok=None).status == 0
+
+    def _jail(self) -> Iterator[Finding]:
+        """Contract 7."""
+        if not self._jailed:
+            return
+        try:
+            has_vmmctl = self._is_loaded("vmm") and self._target is not None and self._target.release != "14"
+            lines = self._lines() if self._is_loaded("nmdm") else ()
+            seen = jail.look(self._tools, str(self._spec.paths.dev), lines, has_vmmctl=has_vmmctl)
+        except HostError as error:
+            yield fail("jail", str(error))
+            return
+        found = []
+        if not seen.has_network:
+            text = "has no network stack of its own: guests get no taps, and rc(8) does not start bhyved"
+            found.append(fail("jail", text, 'in its jail.conf(5):\nvnet;\nvnet.interface = "INTERFACE";'))
+        if not seen.may_vmm:
+            text = "may not use vmm: no guest can be made. What a jail may is settled when it is made, after vmm has been loaded"
+            found.append(fail("jail", text, "in its jail.conf(5):\nallow.vmm;"))
+        if seen.hidden:
+            found.append(fail("jail", f"does not see {', '.join(seen.hidden)} in /dev", _unhide(seen.hidden)))
+        yield from found or [ok("jail", "has a network stack of its own, and may use vmm")]
+
+    def _lines(self) -> list[str]:
+        """Side B of each console that bhyved would open."""
+        dev = str(self._spec.paths.dev)
+        ports = [(name, port) for name, spec in sorted(self._vms.items()) for port in spec.serial if port.mode == "managed"]
+        return [f"{nmdm_path(name, port.port, dev)[:-1]}B" for name, port in ports]
 
     def _shutdown(self) -> Iterator[Finding]:
         margin_s = float(self._spec.shutdown.margin)
@@ -147,9 +186,12 @@ class _Visit:
             yield ok("host shutdown", f"all guests can take their time: {span(needed_s)} of {span(budget_s)}")
             return
         rc_s = math.ceil(needed_s + margin_s) + OTHERS_S
-        init_s = rc_s + INIT_AFTER_S
-        remedy = f"sysrc rcshutdown_timeout={rc_s}\necho kern.init_shutdown_timeout={init_s} >> /etc/sysctl.conf"
-        remedy += f"\nsysctl kern.init_shutdown_timeout={init_s}"
+        remedy = f"sysrc rcshutdown_timeout={rc_s}\n"
+        if self._jailed:  # its rc.shutdown runs within the host's, whose other services want some time as well
+            rc_s += OTHERS_S
+            remedy += self._hosts(f"sysrc rcshutdown_timeout={rc_s}", *_settle("kern.init_shutdown_timeout", rc_s + INIT_AFTER_S))
+        else:
+            remedy += self._hosts(*_settle("kern.init_shutdown_timeout", rc_s + INIT_AFTER_S))
         yield warn("host shutdown", f"guests want {span(needed_s)} and get {span(budget_s)}: their stop timeouts are cut short", remedy)
 
     def _rcshutdown_s(self) -> float | None:
@@ -179,7 +221,7 @@ class _Visit:
             # bhyve fails with ENOMEM beyond it (contract 5.6), which is why they wait.
             text = f"wired guests want {_size(wired)}, the host lets {_size(host.wired_bytes)} be wired: some of them will wait"
             pages = math.ceil(wired / host.page_bytes)
-            yield fail("wired memory", text, f"sysctl vm.max_user_wired={pages}\nvmctl reload")
+            yield fail("wired memory", text, f"{self._hosts(f'sysctl vm.max_user_wired={pages}')}\nvmctl reload")
 
     def _host_memory(self) -> room.HostMemory:
         try:
@@ -192,9 +234,9 @@ class _Visit:
         if not limited:
             return
         racct = self._number("kern.racct.enable")
-        why = limits.refusal("" if racct is None else str(racct))
+        why = limits.refusal("" if racct is None else str(racct), jailed=self._jailed)
         if why:
-            remedy = "echo kern.racct.enable=1 >>/boot/loader.conf\nshutdown -r now" if racct == 0 else ""
+            remedy = "echo kern.racct.enable=1 >>/boot/loader.conf\nshutdown -r now" if racct == 0 and not self._jailed else ""
             yield fail("limits", f"{', '.join(limited)} cannot start: {why.removeprefix('limits: ')}", remedy)
         else:
             yield ok("limits", "the host counts what processes use")
@@ -210,7 +252,8 @@ class _Visit:
                 for key, text in advice.warnings(spec, target, host_memory=self._number("hw.physmem"), host_cpus=os.cpu_count())
             ]
             if most is not None and spec.cpus.count > most:
-                found.append(fail(name, f"cpus: {spec.cpus.count}, and hw.vmm.maxcpu is {most}", "set hw.vmm.maxcpu in /boot/loader.conf"))
+                remedy = self._hosts("set hw.vmm.maxcpu in /boot/loader.conf")
+                found.append(fail(name, f"cpus: {spec.cpus.count}, and hw.vmm.maxcpu is {most}", remedy))
             try:
                 backing.find_firmware(spec, bin_)
             except HostError as error:
@@ -224,11 +267,20 @@ class _Visit:
                 for use in backing.disk_uses(spec):
                     users.setdefault(use.key, []).append((name, use))
             except HostError as error:
-                yield fail(name, str(error))
+                yield fail(name, str(error), self._hidden_volumes(spec))
         for uses in users.values():
             if len(uses) > 1 and any(use.writes for _, use in uses) and not all(use.shared for _, use in uses):
                 names = ", ".join(name for name, _ in uses)
                 yield warn("disks", f"{uses[0][1].path} is a disk of {names}: they cannot run together unless all say shared = true")
+
+    def _hidden_volumes(self, spec: VmSpec) -> str:
+        """Rules that would show a jail the volumes of its guest, with every directory above them (contract 7.1)."""
+        dev = f"{self._spec.paths.dev}/"
+        missing = [path for disk in spec.disk if (path := str(disk.path)).startswith(dev) and not os.path.exists(path)]
+        if not self._jailed or not missing:
+            return ""
+        words = [path.removeprefix(dev).split("/") for path in missing]
+        return _unhide(dict.fromkeys("/".join(each[:count]) for each in words for count in range(1, len(each) + 1)))
 
     def _seeds(self) -> Iterator[Finding]:
         """What is wrong with the files of seeds is a problem of the configuration."""
@@ -283,11 +335,10 @@ class _Visit:
                     yield fail(f"tap {card.tap}", f"does not exist; wanted by {name}", f"ifconfig {card.tap} create")
         if self._number("net.link.tap.up_on_open") == 0:
             text = "net.link.tap.up_on_open is 0: a tap that somebody takes down under a guest stays down when the guest opens it again"
-            remedy = "sysctl net.link.tap.up_on_open=1\necho net.link.tap.up_on_open=1 >> /etc/sysctl.conf"
-            yield warn("taps", text, remedy)
+            yield warn("taps", text, self._hosts(*_settle("net.link.tap.up_on_open", 1)))
         if self._number("net.link.tap.user_open") == 1:
             text = "net.link.tap.user_open is 1: accounts that may write /dev/tapN get at the guests' networks without root"
-            yield warn("taps", text, "sysctl net.link.tap.user_open=0")
+            yield warn("taps", text, self._hosts("sysctl net.link.tap.user_open=0"))
 
     def _vnc(self) -> Iterator[Finding]:
         """Ports that a file names; two guests with one are a problem of the configuration."""
@@ -353,6 +404,19 @@ def _occupied(listen: str) -> str:
         except OSError as error:
             return (error.strerror or str(error)).lower()
     return ""
+
+
+def _settle(variable: str, value: int) -> tuple[str, str]:
+    """Now, and for the next boot."""
+    return f"sysctl {variable}={value}", f"echo {variable}={value} >> /etc/sysctl.conf"
+
+
+def _unhide(patterns: Iterable[str]) -> str:
+    """Lines for the rules of a jail, and what makes them count."""
+    rules = (f"add path '{pattern}' unhide" for pattern in patterns)
+    return "\n".join(
+        ("on the host, in the jail's section of /etc/devfs.rules:", *rules, "service devfs restart", "service jail restart NAME")
+    )
 
 
 def _size(count: int) -> Size:

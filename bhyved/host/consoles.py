@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bhyved.core.console import ConsoleSpec
+from bhyved.core.errors import HostError
 from bhyved.host.consolelog import ConsoleLog, log_path
 from bhyved.host.logreader import LogReader
 from bhyved.host.ringfile import RingFile, RingFiles
@@ -26,7 +27,10 @@ class HostConsoles:
             if spec.kind != "nmdm":
                 raise
             await self._load_nmdm()
+        try:
             return await open_line(spec)
+        except LineMissing:  # looking for a pair makes it (contract 4.4), so that it is there and not to be seen from here (contract 7)
+            raise HostError(f"console line {spec.path} is hidden: a jail's devfs.rules(5) have to unhide nmdm-*") from None
 
     def open_ring(self, name: str, spec: ConsoleSpec) -> RingFile:
         return self._rings.open(name, spec.port, spec.first_bytes, spec.latest_bytes)

@@ -25,7 +25,7 @@ from bhyved.host.seed import Images
 from bhyved.host.site import Site
 from bhyved.host.tap import Taps
 from bhyved.host.tool import run_tool
-from bhyved.host.toolbox import ToolError, Tools
+from bhyved.host.toolbox import ToolError, Tools, said_by
 from bhyved.host.vmm import Vmm
 
 _MODULES = ("vmm", "nmdm")
@@ -190,5 +190,10 @@ class FreeBsdHost:
         try:
             await run_tool(self._tools, ("kldload", "-n", module), limit_s=_LOAD_S)
         except ToolError as error:
-            hint = "is virtualisation on in the firmware set-up? dmesg tells" if module == "vmm" else "dmesg may tell more"
+            if "Operation not permitted" in said_by(error.result):
+                hint = f"in a jail it is for the host to load: kldload {module}, and kld_list in its rc.conf(5); then restart the jail"
+            elif module == "vmm":
+                hint = "is virtualisation on in the firmware set-up? dmesg tells"
+            else:
+                hint = "dmesg may tell more"
             raise HostError(f"{error}; {hint}") from None

@@ -24,6 +24,7 @@ async def refuse_unlimited(tools: Tools, limits: Limits | None) -> None:
     if limits is None:
         return
     racct = await run_tool(tools, ("sysctl", "-n", "kern.racct.enable"), limit_s=_ASK_S, ok=None)
-    why = rules.refusal(racct.text.strip())
+    jailed = await run_tool(tools, ("sysctl", "-n", "security.jail.jailed"), limit_s=_ASK_S, ok=None)
+    why = rules.refusal(racct.text.strip(), jailed=jailed.text.strip() == "1")
     if why:
         raise HostError(why, fatal=True)

@@ -19,6 +19,7 @@ from bhyved.lab import state
 from bhyved.lab.freebsd import Refusal, strerror
 from bhyved.lab.interface import Interface
 from bhyved.lab.netif import Net, wait_closed
+from bhyved.lab.sysctl import is_jailed, variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _ifconfig(root: str, argv: list[str]) -> None:
         return
     with state.Locked(root, "net"):
         net = Net(root)
-        interface = _created(net, name, words) if words[:1] == ["create"] else net.find(name)
+        interface = _created(root, net, name, words) if words[:1] == ["create"] else net.find(name)
         if interface is None:
             raise _absent(name)
         if not words:
@@ -83,9 +84,12 @@ def _list(root: str, argv: list[str]) -> None:
                 print(name)
 
 
-def _created(net: Net, name: str, words: list[str]) -> Interface:
+def _created(root: str, net: Net, name: str, words: list[str]) -> Interface:
     """The interface that `create` is about, made or (with more words) found."""
     kind = name.rstrip("0123456789")
+    settings = state.settings(root)
+    if is_jailed(settings) and not variables(settings)["security.jail.vnet"]:
+        raise Refusal(1, f"ifconfig: SIOCIFCREATE2 ({name}): {strerror(errno.EPERM)}")
     if name in CLONERS:
         name = net.free_name(name)
         print(name)

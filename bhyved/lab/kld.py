@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from bhyved.lab import ask
+from bhyved.lab import ask, state
+from bhyved.lab.sysctl import is_jailed
 
 _MODULES = ("vmm", "nmdm", "if_tuntap", "if_bridge", "bridgestp", "ctl", "ng_bridge", "ng_ether", "ng_socket")
 _USAGE_LOAD = "usage: kldload [-nqv] file ..."
@@ -26,6 +27,8 @@ def kldload(root: str, argv: list[str]) -> int:
 
 
 def _load(root: str, name: str, *, quiet: bool) -> int:
+    if is_jailed(state.settings(root)):
+        return _cannot(name, "Operation not permitted")
     if name not in _MODULES:
         return _cannot(name, "No such file or directory")
     if is_loaded(root, name):

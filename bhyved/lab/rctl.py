@@ -12,7 +12,7 @@ import sys
 
 from bhyved.lab import state
 from bhyved.lab.processes import process_of
-from bhyved.lab.sysctl import variables
+from bhyved.lab.sysctl import is_jailed, variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ def main(root: str, argv: list[str]) -> int:
     settings = state.settings(root)
     if not variables(settings)["kern.racct.enable"]:
         print("rctl: RACCT/RCTL present, but disabled; enable using kern.racct.enable=1 tunable", file=sys.stderr)
+        return 1
+    if is_jailed(settings):
+        asked = {"-a": "add_rule", "-r": "remove_rule"}.get(flag, "get_rules")
+        print(f"rctl: rctl_{asked}: Operation not permitted", file=sys.stderr)
         return 1
     with state.Locked(root, "rctl"):
         path = f"{root}/lab/rctl.json"

@@ -28,8 +28,13 @@ def release(settings: dict[str, Any]) -> tuple[int, str]:
     return _RELEASES[str(settings.get("release", "15"))]
 
 
-def variables(settings: dict[str, Any]) -> dict[str, int | str]:
-    """All variables that the lab knows, kern.boot_id (which is neither text nor number) left out."""
+def is_jailed(settings: dict[str, Any]) -> bool:
+    """Whether the whole lab is a jail: `sysctl = {"security.jail.jailed": 1}`."""
+    return variables(settings)["security.jail.jailed"] == 1
+
+
+def variables(settings: dict[str, Any]) -> dict[str, int | str | None]:
+    """All variables that the lab knows, kern.boot_id (which is neither text nor number) left out. None: may not be read."""
     memory = int(settings.get("physmem") or MEMORY_BYTES)
     number, name = release(settings)
     amd64 = settings.get("arch", "amd64") == "amd64"
@@ -48,6 +53,7 @@ def variables(settings: dict[str, Any]) -> dict[str, int | str]:
         "hw.pagesize": PAGE_BYTES,
         "hw.physmem": memory,
         "hw.usermem": memory,
+        "hw.vmm.create": "",  # None in a jail without allow.vmm
         "hw.vmm.maxcpu": int(settings.get("maxcpu", 16)),
         **({"hw.vmm.maxvmms": int(settings.get("maxvmms", 4 * (os.cpu_count() or 1)))} if settings.get("release") == "main" else {}),
         **({"hw.vmm.vmx.initialized": 1} if amd64 else {}),
@@ -61,6 +67,7 @@ def variables(settings: dict[str, Any]) -> dict[str, int | str]:
         "net.link.bridge.pfil_member": 0,
         "net.link.bridge.member_ifaddrs": int(settings.get("release") == "14"),
         "security.jail.jailed": 0,
+        "security.jail.vnet": 0,
         **settings.get("sysctl", {}),
     }
 
@@ -82,11 +89,14 @@ def sysctl(root: str, argv: list[str]) -> int:
             status = 0 if "i" in letters else 1
             if not {"i", "q"} & set(letters):
                 print(f"sysctl: unknown oid '{name}'", file=sys.stderr)
+        elif sets and is_jailed(settings):
+            status = 1
+            print(f"sysctl: {word}: Operation not permitted", file=sys.stderr)
         elif sets:
             _set(root, "sysctl", {name: int(value) if isinstance(known[name], int) else value})
             print(f"{known[name]} -> {value}" if "n" in letters else f"{name}: {known[name]} -> {value}")
-        else:
-            _show(name, known[name], letters)
+        elif (value_now := known[name]) is not None:
+            _show(name, value_now, letters)
     return status
 
 

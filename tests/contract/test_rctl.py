@@ -108,10 +108,10 @@ def test_limits_are_made_what_they_should_be(counting: Lab, pid: int) -> None:
     assert listed == [first, first, [f"process:{pid}:readbps:throttle=10485760", f"process:{pid}:writeiops:throttle=7"], [], []]
 
 
-@pytest.mark.parametrize(("racct", "word"), [(0, "/boot/loader.conf"), (1, "")])
-def test_a_start_is_refused_where_no_limit_would_hold(lab: Lab, racct: int, word: str) -> None:
-    """For good, until the host has been booted with the line; a guest without limits does not ask."""
-    lab.settle(sysctl={"kern.racct.enable": racct})
+@pytest.mark.parametrize(("racct", "jailed", "word"), [(0, 0, "/boot/loader.conf"), (1, 0, ""), (1, 1, "a jail may set no rules")])
+def test_a_start_is_refused_where_no_limit_would_hold(lab: Lab, racct: int, jailed: int, word: str) -> None:
+    """For good, until the host has been booted with the line, and always in a jail; a guest without limits does not ask."""
+    lab.settle(sysctl={"kern.racct.enable": racct, "security.jail.jailed": jailed})
     tools = Tools(bin=(str(lab.root / "bin"),))
     trio.run(refuse_unlimited, tools, None)
 

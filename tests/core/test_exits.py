@@ -161,6 +161,13 @@ def test_a_clean_end_has_no_remedy() -> None:
         ("open of tap device /dev/tap7 failed\n", "Opened by PID"),
         ("Unable to setup memory (12)\n", "max_user_wired"),
         ("Could not open backing file: No such file or directory\n", "zvol"),
+        ("vm_create: Operation not permitted\n", "allow.vmm"),
+        ("bhyve: vm_openf: Operation not permitted\n", "allow.vmm"),
+        ("bhyve: init_bootrom: vm_create_devmem: No such file or directory\n", "unhide vmm.io"),
+        ("bhyve: vm_openf: No such file or directory\n", "unhide vmm, vmm/* and vmmctl"),
+        ("vm_open: web could not be opened. No such file or directory\n", "kldload vmm"),
+        ("open of tap device /dev/tap7 failed\n", "unhide tap*"),
+        ("Unable to initialize backend '/dev/nmdm-web.1A' for LPC device com1\n", "unhide nmdm-*"),
     ],
 )
 def test_known_messages_have_remedies(stderr: str, word: str) -> None:

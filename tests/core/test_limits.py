@@ -82,5 +82,11 @@ def test_unsound(text: str, sentence: str) -> None:
 @pytest.mark.parametrize(("racct", "word"), [("1", ""), ("0", "kern.racct.enable=1 into /boot/loader.conf"), ("", "without RACCT")])
 def test_a_host_that_does_not_count(racct: str, word: str) -> None:
     """What to do about it depends on why."""
-    assert word in refusal(racct)
-    assert bool(refusal(racct)) is bool(word)
+    assert word in refusal(racct, jailed=False)
+    assert bool(refusal(racct, jailed=False)) is bool(word)
+
+
+@pytest.mark.parametrize("racct", ["1", "0", ""])
+def test_a_jail_may_set_no_rules(racct: str) -> None:
+    """Whatever its host counts; rules for the jail as a whole are its host's to set."""
+    assert "on its host, jail:NAME:pcpu" in refusal(racct, jailed=True)

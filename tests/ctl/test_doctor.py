@@ -98,8 +98,8 @@ def test_stop_timeouts_that_do_not_fit(patient: Patient) -> None:
     assert text == "guests want 5m20s and get 1m25s: their stop timeouts are cut short"
     assert remedy.splitlines() == [
         "sysrc rcshutdown_timeout=355",
-        "echo kern.init_shutdown_timeout=385 >> /etc/sysctl.conf",
         "sysctl kern.init_shutdown_timeout=385",
+        "echo kern.init_shutdown_timeout=385 >> /etc/sysctl.conf",
     ]
     patient.set(**{"rc.conf": {"rcshutdown_timeout": "355"}, "sysctl": {"kern.init_shutdown_timeout": 385}})
 
@@ -183,6 +183,110 @@ def test_taps(patient: Patient) -> None:
     assert patient.findings("warn")["taps"][0].startswith("net.link.tap.user_open is 1")
     patient.guest("web", "")
     assert "taps" not in patient.findings()
+
+
+JAILED = {"security.jail.jailed": 1, "security.jail.vnet": 1}
+HOST = "on the host, since a jail may not:"
+
+
+class Jailed(Patient):
+    """A jail: nmdm is there where the kernel is asked, and shows what `dev` has."""
+
+    def __init__(self, root: Path, vmctl: Vmctl) -> None:
+        super().__init__(root, vmctl)
+        (root / "bin/kldstat").write_text("#!/bin/sh\nexit 0\n")
+        self.be()
+
+    def be(self, **sysctl: Any) -> None:
+        self.set(sysctl={**JAILED, **sysctl})
+
+    def found(self) -> dict[str, str]:
+        """What is wrong with the jail: text and remedy."""
+        checks = json.loads(self.ask("--json").out)["checks"]
+        return {each["text"]: each["remedy"] for each in checks if each["about"] == "jail" and each["level"] == "fail"}
+
+
+@pytest.fixture
+def jailed(tmp_path: Path, vmctl: Vmctl) -> Jailed:
+    return Jailed(tmp_path, vmctl)
+
+
+def test_a_jail_that_has_what_guests_need(jailed: Jailed) -> None:
+    """It is told that this is one; on a host nothing is said of jails."""
+    (jailed.root / "dev/vmmctl").touch()
+    assert jailed.findings("ok")["jail"] == ("has a network stack of its own, and may use vmm", "")
+    assert jailed.found() == {}
+    jailed.be(**{"security.jail.jailed": 0})
+    assert "jail" not in jailed.findings()
+
+
+def test_what_a_jail_lacks(jailed: Jailed) -> None:
+    """Each with the lines of jail.conf(5) and devfs.rules(5) that give it."""
+    jailed.guest("web", "")
+    jailed.be(**{"security.jail.vnet": 0, "hw.vmm.create": None})
+    assert [*jailed.found().items()][:2] == [
+        (
+            "has no network stack of its own: guests get no taps, and rc(8) does not start bhyved",
+            'in its jail.conf(5):\nvnet;\nvnet.interface = "INTERFACE";',
+        ),
+        (
+            "may not use vmm: no guest can be made. What a jail may is settled when it is made, after vmm has been loaded",
+            "in its jail.conf(5):\nallow.vmm;",
+        ),
+    ]
+
+    jailed.be()
+    assert jailed.found() == {
+        "does not see vmmctl, nmdm-* in /dev": "on the host, in the jail's section of /etc/devfs.rules:\nadd path 'vmmctl' unhide\n"
+        "add path 'nmdm-*' unhide\nservice devfs restart\nservice jail restart NAME"
+    }
+    (jailed.root / "dev/vmmctl").touch()
+    (jailed.root / "dev/nmdm-web.1B").touch()
+    assert jailed.found() == {}
+
+
+def test_a_jail_on_14_needs_no_vmmctl(jailed: Jailed) -> None:
+    """There is none before 15."""
+    jailed.set(release="14")
+
+    assert jailed.found() == {}
+
+
+def test_a_jail_that_does_not_see_its_taps(jailed: Jailed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interfaces without their nodes; one that is called so and is none counts not."""
+    (jailed.root / "dev/vmmctl").touch()
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo0"), (2, "tapestry"), (3, "tap1000")])
+    assert list(jailed.found()) == ["does not see tap* in /dev"]
+    (jailed.root / "dev/tap1000").touch()
+    assert jailed.found() == {}
+
+
+def test_volumes_that_a_jail_does_not_see(jailed: Jailed) -> None:
+    """Rules for each, and for every directory above them once."""
+    dev = jailed.root / "dev"
+    jailed.guest("web", "".join(f'[[disk]]\npath = "{dev}/zvol/zroot/{name}"\n' for name in ("web0", "web1")))
+    remedy = jailed.findings("fail")["web"][1].splitlines()
+
+    assert remedy[1:-2] == [f"add path '{path}' unhide" for path in ("zvol", "zvol/zroot", "zvol/zroot/web0", "zvol/zroot/web1")]
+
+
+def test_what_a_jail_leaves_to_its_host(jailed: Jailed) -> None:
+    """Modules, variables of the kernel, and the time of the host's own end."""
+    (jailed.root / "bin/kldstat").write_text("#!/bin/sh\nexit 1\n")
+    jailed.guest("web", 'memory = "2G"\nwired = true\n[stop]\ntimeout = "5m"\n[[network]]\nbridge = "bridge0"\n[limits]\npcpu = 50\n')
+    jailed.set(physmem=1 << 30)
+    fails, warns = jailed.findings("fail"), jailed.findings("warn")
+
+    assert fails["module vmm"][1].splitlines() == [HOST, "kldload vmm", "sysrc kld_list+=vmm", "service jail restart NAME"]
+    assert fails["wired memory"][1].splitlines()[0] == HOST
+    assert "a jail may set no rules of rctl(8)" in fails["limits"][0]
+    assert warns["taps"][1].splitlines()[:2] == [HOST, "sysctl net.link.tap.up_on_open=1"]
+    assert warns["host shutdown"][1].splitlines()[:4] == [
+        "sysrc rcshutdown_timeout=355",
+        HOST,
+        "sysrc rcshutdown_timeout=385",
+        "sysctl kern.init_shutdown_timeout=415",
+    ]
 
 
 def test_a_vnc_port_that_another_program_has(patient: Patient) -> None:

@@ -222,6 +222,17 @@ async def test_a_module_that_does_not_load(host: OneHost) -> None:
         await host.daemon().load_modules()
 
 
+async def test_a_module_that_a_jail_may_not_load(host: OneHost) -> None:
+    """It is told whose job that is, as no dmesg would."""
+    host.scripts.write("kldstat", "exit 1")
+    host.scripts.write("kldload", 'echo "kldload: can\'t load vmm: Operation not permitted" >&2; exit 1')
+    with (
+        trio.fail_after(20),
+        pytest.raises(HostError, match=r"not permitted; in a jail it is for the host to load: kldload vmm, and kld_list "),
+    ):
+        await host.daemon().load_modules()
+
+
 async def test_a_missing_pair_loads_nmdm(host: OneHost) -> None:
     """nmdm is loaded without a question, and a failure counts only when the module is not there either."""
     host.scripts.write("kldload", "exit 1")

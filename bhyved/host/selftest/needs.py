@@ -97,12 +97,17 @@ class Needs:
         try:
             open_tty(self._console).close()
         except LineMissing:
-            raise NotHere(f"there are no null-modem pairs, {said or 'though nmdm is loaded'}: kldload nmdm") from None
+            loaded = (await run_tool(self._tools, ("kldstat", "-q", "-m", "nmdm"), ok=None)).status == 0
+            hidden = "though nmdm is loaded: a jail's devfs.rules(5) have to unhide nmdm-*"
+            missing = f"{said or 'and nobody says why'}: kldload nmdm, which a jail leaves to its host"
+            raise NotHere(f"there are no null-modem pairs, {hidden if loaded else missing}") from None
 
     async def _look_for_vmm(self) -> None:
         self.command("bhyvectl")
         if (await run_tool(self._tools, ("kldstat", "-q", "-m", "vmm"), ok=None)).status != 0:
             said = await self._load("vmm")
+            if "Operation not permitted" in said:
+                raise NotHere(f"{said}: in a jail vmm is for the host to load, before the jail is made")
             if said:
                 raise NotHere(f"the kernel module vmm cannot be loaded, {said}: {_NO_VIRTUALISATION}")
         await self.fresh_node()
