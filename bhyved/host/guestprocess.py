@@ -55,8 +55,13 @@ class GuestProcess:
     def learn(self) -> int | None:
         """The pid, if it can be known by now: the keeper's file is the truth, its line in the FIFO the next best thing."""
         written = self.trace.pid() if self.trace is not None else None
-        self.pid = written or _told(self._heard) or self.pid
+        self.pid = written or next(iter(_told(self._heard, b"pid")), None) or self.pid
         return self.pid
+
+    def status(self) -> int | None:
+        """How it ended, as a shell says it, if its keeper has said so: in its file, or else in the FIFO."""
+        end = self.trace.end() if self.trace is not None else None
+        return end.status if end is not None else next(reversed(_told(self._heard, b"exit")), None)
 
     def hear(self, data: bytes) -> None:
         """What the keeper wrote into the FIFO; a line may come in pieces. A kill that came too early is done now."""
@@ -114,7 +119,7 @@ class GuestProcess:
             _send(pid, signal.SIGKILL)
 
     async def _target(self) -> int | None:
-        if self.is_over or self.trace is None or self.trace.end() is not None:
+        if self.is_over or self.trace is None or self.status() is not None:
             return None
         pid = self.learn()
         if pid is not None and self._keeper_lives():
@@ -147,10 +152,7 @@ def _send(pid: int, number: signal.Signals) -> None:
         raise HostError(f"process {pid} could not be sent {number.name}: {in_words(error)}") from None
 
 
-def _told(heard: bytes) -> int | None:
-    """The N of a whole line `pid N`."""
-    for line in heard.split(b"\n")[:-1]:
-        word, _, number = line.partition(b" ")
-        if word == b"pid" and number.isdigit() and len(number) < 10:
-            return int(number)
-    return None
+def _told(heard: bytes, what: bytes) -> list[int]:
+    """The N of whole lines such as `pid N`, in their order: bhyve has the FIFO too, and might write more of them."""
+    words = (line.partition(b" ") for line in heard.split(b"\n")[:-1])
+    return [int(number) for word, _, number in words if word == what and number.isdigit() and len(number) < 10]

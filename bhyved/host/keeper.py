@@ -1,8 +1,9 @@
 """The keeper: a few lines of sh that start bhyve or a loader, wait for it and write down how it ended.
 
 It has its own session and outlives the daemon; whoever comes after the daemon reads the two files it leaves, a `Trace`. Used by
-`host.machine`. The files are filled with blanks before the start, and overwritten in place: a file system that is full by then cannot
-swallow the end of a guest.
+`host.machine`. The files are filled with blanks before the start, and overwritten in place: where a file has its blocks, a file system
+that is full by then cannot swallow the end of a guest. ZFS takes new ones even so, and has none then (dsl_dir_tempreserve_impl); so both
+numbers go through the FIFO too, which needs no disk, to a daemon that is there.
 """
 
 import contextlib
@@ -35,7 +36,9 @@ trap '' TERM
 echo "$!" 1<>"$pid"
 echo "pid $!" >&3
 wait "$!"
-echo "$?" 1<>"$exit"
+status=$?
+echo "exit $status" >&3
+echo "$status" 1<>"$exit"
 """
 SH = "/bin/sh"
 ALIVE = 3  # where the keeper has the FIFO: sh can name descriptors of one digit only

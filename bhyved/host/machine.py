@@ -258,12 +258,12 @@ class GuestMachine:
         return outcome
 
     async def _outlive_fifo(self) -> int | None:
-        """Nobody holds the FIFO, and nobody has written down an end: was the FIFO removed, or made anew, under a guest that lives?
+        """Nobody holds the FIFO, and nobody has told of an end: was the FIFO removed, or made anew, under a guest that lives?
 
         The status of such a guest's end, as a shell would say it, where the system tells it of a process that is not our child.
         """
         trace, seen = self._process.trace, None
-        while trace is not None and trace.end() is None:
+        while trace is not None and self._process.status() is None:
             try:
                 pid = await self._process.survivor()
             except HostError:  # no processes to be had: until that is known the guest lives
@@ -279,7 +279,8 @@ class GuestMachine:
         stage, trace = self._process.stage, self._process.trace
         end = trace.end() if trace is not None else None
         begin = trace.begin() if trace is not None else None
-        status = seen if end is None else end.status  # the keeper's word, if there is one
+        told = self._process.status()
+        status = seen if told is None else told  # the keeper's word, if there is one
         node_present = None
         suspends = self._ledger is not None and bool(self._ledger.suspending)
         if stage is Stage.RUNNING and status in (*_NODE_TELLS, *(SUSPEND_ENDS if suspends else ())):

@@ -229,8 +229,8 @@ def test_the_beginning(post: Post) -> None:
     assert post.trace.begin() is None
 
 
-async def test_the_pid_is_told_twice(post: Post, sh: str) -> None:
-    """The child's pid is in its file, and as a line in the FIFO for whoever waits there."""
+async def test_pid_and_end_are_told_twice(post: Post, sh: str) -> None:
+    """The child's pid and status are in their files, and as lines in the FIFO for whoever waits there."""
     heard: list[bytes] = []
     alive = post.liveness.open_writer()
     watch = post.liveness.watch()
@@ -242,7 +242,7 @@ async def test_the_pid_is_told_twice(post: Post, sh: str) -> None:
     reap(keeper)
     watch.close()
 
-    assert b"".join(heard) == f"pid {await post.child()}\n".encode()
+    assert b"".join(heard) == f"pid {await post.child()}\nexit 0\n".encode()
 
 
 def test_blank_files_are_neither_a_pid_nor_an_end(post: Post) -> None:

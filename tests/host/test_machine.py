@@ -180,6 +180,21 @@ async def test_a_kill_that_comes_before_the_pid_is_not_lost(host: OneHost, machi
     assert (await end_of(machine)).status == 137
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+@pytest.mark.parametrize("status", [0, 1, 143])
+async def test_an_end_that_no_disk_has_room_for(host: OneHost, machine: GuestMachine, status: int) -> None:
+    """ZFS wants room to overwrite, too: a daemon that is there knows even so how the run ended, and by which pid."""
+    await machine.prepare(order(guest(do=f"while [ ! -e {host.root}/go ]; do sleep 0.01; done; exit {status}")))
+    machine.spawn_bhyve(())
+    pid = await until_booted(host)
+    (host.directory() / "exit").unlink()
+    (host.directory() / "exit").symlink_to("/dev/full")
+    (host.root / "go").touch()
+    outcome = await end_of(machine)
+
+    assert (outcome.status, outcome.pid) == (status, pid)
+
+
 @pytest.mark.parametrize(("ignore", "status"), [(True, 7), (False, 143)])
 async def test_an_early_press(host: OneHost, machine: GuestMachine, ignore: bool, status: int) -> None:
     """A press before the guest has ACPI on does nothing, unless the configuration wants bhyve's own way: then it dies."""
