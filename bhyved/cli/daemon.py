@@ -10,6 +10,7 @@ from typing import NoReturn
 import bhyved
 from bhyved.core.errors import HostError
 from bhyved.core.lastgood import Settled
+from bhyved.ctl.amounts import counted
 from bhyved.host import configfiles
 
 OK, FAILED, USAGE, CONFIG = 0, 1, 64, 78  # sysexits.h
@@ -68,11 +69,9 @@ def _check(config: str) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if loaded.problems:
-        count = len(loaded.problems)
-        print(f"bhyved: {count} problem{'s' if count != 1 else ''}", file=sys.stderr)
+        print(f"bhyved: {counted(len(loaded.problems), 'problem')}", file=sys.stderr)
         return CONFIG
-    guests = len(loaded.vms)
-    print(f"{config}: good, {guests} guest{'s' if guests != 1 else ''}")
+    print(f"{config}: good, {counted(len(loaded.vms), 'guest')}")
     return OK
 
 

@@ -1,4 +1,4 @@
-"""Durations, sizes and times for people, as cheaply as a table of 500 guests wants them."""
+"""Durations, sizes, counts and times for people, as cheaply as a table of 500 guests wants them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def size(count: int) -> str:
             tenths = count * 10 >> shift
             return f"{tenths // 10}{unit}" if tenths % 10 == 0 or tenths >= 1000 else f"{tenths / 10}{unit}"
     return f"{count}B"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 guest`, `2 guests`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def moment(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from bhyved.ctl.amounts import one_line
+from bhyved.ctl.amounts import counted, one_line
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, main_file, print_json, socket_of
 from bhyved.ctl.connection import CONFIG, FAILED, OK, SOCKET, UNREACHABLE, USAGE, Failure
@@ -36,7 +36,7 @@ def check(asked: Asked) -> int:
     for warning in told["warnings"]:
         print(f"warning: {one_line(warning)}", file=sys.stderr)
     if problems:
-        print(f"vmctl: {len(problems)} problem{'s' if len(problems) != 1 else ''}", file=sys.stderr)
+        print(f"vmctl: {counted(len(problems), 'problem')}", file=sys.stderr)
         return CONFIG
     print("the configuration is good")
     return OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bhyved.ctl.amounts import moment, one_line, size, span
+from bhyved.ctl.amounts import counted, moment, one_line, size, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
 from bhyved.ctl.columns import has_colour, painted, pairs, phase_colour
@@ -125,7 +125,7 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("attempts", row["attempts"]),
         ("held", "" if row["hold"] is None else frozen(row["hold"])),
         ("process", "" if row["pid"] is None else f"pid {row['pid']}, run {row['run']}"),
-        ("machine", f"{row['cpus']} CPU{'s' if row['cpus'] != 1 else ''}, {size(row['memory_bytes'])}"),
+        ("machine", f"{counted(row['cpus'], 'CPU')}, {size(row['memory_bytes'])}"),
         ("consoles", ", ".join(row["serials"])),
         ("vnc", row["vnc"]),
         ("taps", ", ".join(row["taps"])),
