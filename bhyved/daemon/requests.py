@@ -6,6 +6,7 @@ Every method comes through `Requests.answer`, so that no handler can be reached 
 from typing import Any
 
 import structlog
+import trio
 
 from bhyved.core.answers import Answers
 from bhyved.core.jsonrpc import REFUSED, Fault, Request, convert, unknown_method
@@ -56,12 +57,19 @@ class Requests:
         method = self.method(request)
         params = convert(request.params, method.params)
         changes = method.changes and not (isinstance(params, ReloadParams) and params.plan)
-        try:
-            result = await self._done(caller, request.method, params)
-        except Fault as fault:
-            if changes:
-                self._refusals.tell(caller.peer, request.method, fault.code)
-            raise
+        # A change that has begun is seen through and told, though whoever asked has gone meanwhile: half of a reload is neither what was
+        # nor what was to be. Each has time limits of its own; those that may take long see to it themselves.
+        with trio.CancelScope(shield=changes and not method.waits):
+            try:
+                result = await self._done(caller, request.method, params)
+            except Fault as fault:
+                if changes:
+                    self._refusals.tell(caller.peer, request.method, fault.code)
+                raise
+            except trio.Cancelled:
+                if changes:
+                    self._record(caller, request.method, params, None)  # it may have been done
+                raise
         if changes:
             self._record(caller, request.method, params, result)
         return result
@@ -84,7 +92,7 @@ class Requests:
             caller.require_somewhere(method.right)
 
     def _record(self, caller: Access, method: str, params: Any, result: Any) -> None:
-        """One line in the log a request, one event a guest that was asked."""
+        """One line in the log a request, one event a guest that was asked. `result` None: it was cut short."""
         peer, tell = caller.peer, self._guests.events.tell
         who = {"uid": peer.uid, "user": peer.user, "pid": peer.pid}
         if not isinstance(result, Answers):
