@@ -5,6 +5,7 @@ file: giving one is a copy and no system call, and it survives kill -9. The deat
 unless the daemon had ended in order, numbers go on behind a gap.
 """
 
+import contextlib
 import mmap
 import struct
 
@@ -66,4 +67,6 @@ class EventNumber:
     def _note(self, *, in_order: bool) -> None:
         if self._mapping is not None:
             self._mapping[:] = _STATE.pack(_MAGIC, self.last, in_order, self._boot)
-            self._mapping.flush()
+            # A full ZFS pool takes no page (vm_mmap.c, kern_msync: EIO). It stays dirty, and the kernel tries again.
+            with contextlib.suppress(OSError):
+                self._mapping.flush()

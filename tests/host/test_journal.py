@@ -1,6 +1,7 @@
 """Events and runs on disk: numbered once, bounded, never in anybody's way."""
 
 import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -63,6 +64,22 @@ def run(number: int, vm: str = "web1") -> RunRecord:
 
 def names(events: list[Event]) -> list[str]:
     return [event.event for event in events]
+
+
+async def test_a_disk_that_takes_no_page_keeps_nobody_from_starting_or_ending(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """msync(2) is EIO on a full ZFS pool: numbers go on, in the page, which the kernel writes when it can."""
+    await kept(db, "a")
+
+    class Full(mmap.mmap):
+        def flush(self, *_: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(mmap, "mmap", Full)
+    await kept(db, "b")
+    made = journal(db)
+
+    assert made.append("c").seq == 3
+    assert names(made.since(0)) == ["a", "b", "c"]
 
 
 # --- events ---------------------------------------------------------------------------------------------------------------------
