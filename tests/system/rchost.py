@@ -41,6 +41,7 @@ class RcHost:
         self.write(PARTS / "guest", "bin/bhyve")
         for name in ("logger", "vmctl", "sysctl"):
             self.write(PARTS / "tool", f"bin/{name}")
+        self.say("kldstat", "exit 0")
         (root / "bhyved.toml").write_text("")
         self.configure()
 
@@ -62,6 +63,11 @@ class RcHost:
         """busybox prefers its own ps to any that PATH has, and it is not FreeBSD's."""
         stand_in, real = f"{self.root}/bin/{tool}", shutil.which(tool) or "false"
         return f'{tool}() {{ if [ -x {stand_in} ]; then {stand_in} "$@"; else {real} "$@"; fi; }}'
+
+    def say(self, tool: str, text: str) -> None:
+        """A command is this sh text from now on."""
+        (self.root / "bin" / tool).write_text(f"#!/bin/sh\n{text}\n")
+        (self.root / "bin" / tool).chmod(0o755)
 
     def patch(self, name: str, old: str, new: str) -> None:
         """Change a constant of an installed script."""

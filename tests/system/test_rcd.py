@@ -60,6 +60,20 @@ def test_start_waits_for_the_daemon(host: RcHost) -> None:
     assert len(calls(host, "bhyved start")) == 1
 
 
+@every_shell
+def test_a_jail_cannot_load_what_is_missing(host: RcHost) -> None:
+    """It is said whose job that is, and nothing is tried; on a host the modules are loaded as ever."""
+    host.say("kldstat", '[ "$3" = vmm ]')
+    host.say("sysctl", "echo 1")
+    done = host.service("start")
+    assert (done.returncode, host.log()) == (1, [])
+    assert done.stderr.startswith("bhyved: a jail cannot load nmdm; on its host: kldload nmdm; sysrc kld_list+=nmdm; ")
+    host.say("sysctl", "echo 0")
+
+    assert host.service("start").returncode == 0
+    assert host.log()[:2] == ["kld vmm", "kld nmdm"]
+
+
 def test_a_service_that_is_not_enabled(host: RcHost) -> None:
     """`start` refuses with rc.subr's words, `onestart` starts."""
     host.configure(bhyved_enable="NO")
