@@ -5,6 +5,7 @@ plant a link or a FIFO where bhyved writes. The lock is an flock on RUN/bhyved.p
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from bhyved.core.errors import HostError, in_words
 
 PID_FILE = "bhyved.pid"
+#: These pass, so whoever has called us is to try again.
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _LOOKED_AT_S = 1.0  # so long may somebody look whether it is locked, which takes microseconds
 
 
@@ -30,15 +33,15 @@ def state_directories(run: str, db: str, log: str) -> dict[str, int]:
 
 
 def make_directories(directories: Mapping[str, int]) -> None:
-    """Make what is missing and make sure of the rest. Raises HostError, `fatal`."""
+    """Make what is missing and make sure of the rest. Raises HostError, `fatal` unless it may pass by itself."""
     for path, mode in directories.items():
         make_directory(path, mode)
 
 
 def make_directory(path: str, mode: int) -> None:
-    """`path` is a directory of ours that nobody else can write, with exactly `mode`. Raises HostError, `fatal`.
+    """`path` is a directory of ours that nobody else can write, with exactly `mode`.
 
-    Where those above it are missing they are made 0755, whatever the umask is.
+    Where those above it are missing they are made 0755, whatever the umask is. Raises HostError, `fatal` unless it may pass by itself.
     """
     above = os.path.dirname(path)
     if not os.path.exists(above):
@@ -56,7 +59,11 @@ def make_directory(path: str, mode: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise HostError(f"{path}: {in_words(error)}", fatal=True) from None
+        raise _refused(path, error) from None
+
+
+def _refused(path: str, error: OSError) -> HostError:
+    return HostError(f"{path}: {in_words(error)}", fatal=error.errno not in _PASSING)
 
 
 def _own(path: str, fd: int, mode: int) -> None:
@@ -76,7 +83,7 @@ class HostLock:
 
     @classmethod
     def take(cls, run: str) -> "HostLock":
-        """Lock RUN/bhyved.pid and write our pid into it. Raises HostError, `fatal`, naming the daemon that holds it."""
+        """Lock RUN/bhyved.pid and write our pid into it, if there is room. Raises HostError, `fatal` when a daemon holds it, which it names."""
         path = os.path.join(run, PID_FILE)
         try:
             while True:
@@ -85,7 +92,7 @@ class HostLock:
                 if cls._lock(path, fd):
                     break
         except OSError as error:
-            raise HostError(f"{path}: {in_words(error)}", fatal=True) from None
+            raise _refused(path, error) from None
         return cls(path, fd)
 
     @staticmethod
@@ -98,8 +105,9 @@ class HostLock:
                 raise HostError(f"bhyved is already running (pid {holder or 'not yet known'}); it holds {path}", fatal=True)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(fd, 0)
+                        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                     return True
         except BaseException:
             os.close(fd)

@@ -1,5 +1,6 @@
 """One daemon a host, over directories that nobody else can write."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -108,6 +109,39 @@ def test_a_lock_that_is_looked_at_for_ever(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(HostError, match=r"^bhyved is already running \(pid not yet known\)"):
         HostLock.take(str(tmp_path))
     os.close(looking)
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_full_disk_keeps_no_daemon_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """The lock counts; its pid is for people and rc.d, and a daemon of which they know less is better than none."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, refuse)
+    lock = HostLock.take(str(tmp_path))
+    with pytest.raises(HostError, match="already running"):
+        HostLock.take(str(tmp_path))
+    lock.release()
+
+
+@pytest.mark.parametrize(("number", "fatal"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)])
+def test_what_passes_by_itself_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fatal: bool) -> None:
+    """With `fatal` the respawner gives the daemon up, and a guest is held."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mkdir", refuse)
+        with pytest.raises(HostError, match=f"^{tmp_path}/web: ") as told:
+            make_directory(str(tmp_path / "web"), 0o700)
+    assert told.value.fatal is fatal
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(HostError, match=f"^{tmp_path}/bhyved.pid: ") as told:
+            HostLock.take(str(tmp_path))
+    assert told.value.fatal is fatal
 
 
 def test_a_link_in_place_of_the_pid_file_is_not_followed(tmp_path: Path) -> None:
