@@ -83,7 +83,7 @@ class HostLock:
 
     @classmethod
     def take(cls, run: str) -> "HostLock":
-        """Lock RUN/bhyved.pid and, if there is room, write our pid into it. Raises HostError, `fatal` where it names a daemon that has it."""
+        """Lock RUN/bhyved.pid; our pid in it where there is room. Raises HostError, `fatal` when it names a daemon that has it."""
         path = os.path.join(run, PID_FILE)
         try:
             while True:
