@@ -51,6 +51,8 @@ def test_durations_are_those_of_the_configuration() -> None:
         (("start",), "start: it takes the name of a guest, or --all (vmctl start --help)"),
         (("start", "a", "--all"), "start: give names or --all, not both (vmctl start --help)"),
         (("why",), "why: it takes the name of a guest (vmctl why --help)"),
+        (("create",), "create: it takes the name of one guest (vmctl create --help)"),
+        (("create", "a", "b"), "create: it takes the name of one guest (vmctl create --help)"),
         (("reload", "a"), 'reload: it takes no names, and "a" is one (vmctl reload --help)'),
         (("list", "--json=yes"), "list: --json takes no value (vmctl list --help)"),
         (("hold", "a", "--reason"), "hold: --reason needs a value: TEXT (vmctl hold --help)"),

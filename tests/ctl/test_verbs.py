@@ -48,6 +48,13 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
     ]
 
 
+def test_a_list_of_nothing(vmctl: Vmctl) -> None:
+    """Standard output has no head without a table, so that a script finds nothing there; a person is told."""
+    with playing(vm_list={"version": 1, "vms": []}) as daemon:
+        assert vmctl(daemon, "list") == (0, "", "no guests\n")
+        assert vmctl(daemon, "list", "--quiet") == (0, "", "")
+
+
 def test_list_takes_names_and_prints_json_as_it_came(vmctl: Vmctl) -> None:
     """--json prints the daemon's own object, unknown keys included."""
     answer = {"version": 1, "vms": [row("web1", new_key=[1.5, None, "é\n"])]}
