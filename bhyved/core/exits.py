@@ -126,8 +126,7 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"vm_openf?: No such file or directory|vm_open: \S+ could not be opened|vm_create: Device not configured"),
-        "is the vmm module loaded? try kldload vmm and look at dmesg; in a jail: do devfs.rules(5) unhide vmm, vmm/* and vmmctl, "
-        "and is there no guest of that name outside of it?",
+        "is vmm loaded? try kldload vmm and look at dmesg; in a jail, unhide vmm, vmm/* and vmmctl, and see whether the host has that name",
     ),
     (
         re.compile(r"open of tap device (\S+) failed"),
