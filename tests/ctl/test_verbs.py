@@ -26,6 +26,14 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
             orphaned=True,
             memory_bytes=1536 << 20,
         ),
+        row("frozen", hold={"by": "bob", "reason": "", "since-at": "", "until-at": None}),
+        row(
+            "kept",
+            phase="held",
+            reason="held by alice: disk swap",
+            uptime_s=None,
+            hold={"by": "alice", "reason": "disk swap", "since-at": "", "until-at": "2026-11-25T18:00:00Z"},
+        ),
         row("looped", phase="held", reason="crashed 6 times in 10m", uptime_s=None, attempts="crash 6 of 5"),
         row("sick", ill="no answer three times"),
         row("free", unlimited="`rctl` ended with status 1"),
@@ -41,11 +49,23 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         "database  backoff        -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
         "a         up          2h1m         3     2    1.5G  held by alice until 2026-11-25 18:00:00 UTC: disk check; "
         "orphaned-config: its file has gone; configuration changed",
+        "frozen    up          2h1m         3     2      2G  held by bob",
+        "kept      held           -         3     2      2G  held by alice: disk swap; until 2026-11-25 18:00:00 UTC",
         "looped    held           -         3     2      2G  crashed 6 times in 10m",
         "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
         "free      up          2h1m         3     2      2G  limits do not hold: `rctl` ended with status 1",
         "big       waiting        -         3     2      2G  waiting for memory: needs 8G",
     ]
+
+
+def test_list_in_colour(vmctl: Vmctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An illness is no green."""
+    monkeypatch.setattr("bhyved.ctl.columns.has_colour", lambda: True)
+    with playing(vm_list={"version": 1, "vms": [row("sick", ill="no answer three times"), row("web1")]}) as daemon:
+        _, sick, web1 = vmctl(daemon, "list").out.splitlines()
+
+    assert sick.startswith("sick  \x1b[31mup (ill)\x1b[m ")
+    assert web1.startswith("web1  \x1b[32mup\x1b[m ")
 
 
 def test_a_list_of_nothing(vmctl: Vmctl) -> None:
