@@ -37,10 +37,6 @@ class PciDevice:
         """A name for QEMU's objects, unique among the guest's devices."""
         return f"pci{self.bus}-{self.slot}-{self.function}"
 
-    def is_set(self, *keys: str) -> bool:
-        """Any of the boolean `keys` is true."""
-        return any(is_true(self.options.get(key)) for key in keys)
-
     def below(self, prefix: str) -> dict[int, dict[str, str]]:
         """Numbered children: `port.0.path` and `port.1.path` give {0: {"path": …}, 1: {"path": …}} for "port"."""
         children: dict[int, dict[str, str]] = {}
@@ -133,8 +129,7 @@ def _at(driver: str, address: str, **settings: object) -> str:
 
 def _drive(drive: str, path: str, options: Mapping[str, str], *, throwaway: bool = False, cdrom: bool = False) -> str:
     """A raw image or device. bhyve takes no lock (contract 3.2), so QEMU's is switched off."""
-    flags = PciDevice(0, 0, 0, "", options)
-    read_only = cdrom or flags.is_set("ro") or not os.access(path, os.W_OK)  # bhyve falls back to read-only by itself
+    read_only = cdrom or is_true(options.get("ro")) or not os.access(path, os.W_OK)  # bhyve falls back to read-only by itself
     is_device = stat.S_ISBLK(os.stat(path).st_mode)
     settings: dict[str, object] = {
         "if": "none",
@@ -144,8 +139,8 @@ def _drive(drive: str, path: str, options: Mapping[str, str], *, throwaway: bool
         "file.locking": "off",
         "format": "raw",
         "media": "cdrom" if cdrom else None,
-        "discard": "ignore" if flags.is_set("nodelete") else "unmap",
-        "cache.direct": True if flags.is_set("nocache") else None,
+        "discard": "ignore" if is_true(options.get("nodelete")) else "unmap",
+        "cache.direct": True if is_true(options.get("nocache")) else None,
     }
     # A model that knows no read-only disk gets one whose writes go nowhere.
     settings["snapshot" if throwaway else "readonly"] = read_only
@@ -219,7 +214,7 @@ def _network(driver: str, device: PciDevice, at: str, around: Surroundings, **se
         net = option("tap", id=device.id, ifname=backend, script="no", downscript="no")
     elif backend == "slirp":
         # Without `open` only connections into the guest work (contract 3.2).
-        net = option("user", id=device.id, restrict=not device.is_set("open"))
+        net = option("user", id=device.id, restrict=not is_true(device.options.get("open")))
         forwards = device.options.get("hostfwd", "").split(";")
         net += "".join(f",{option('', hostfwd=forward)}" for forward in forwards if forward)
     else:
@@ -243,7 +238,11 @@ def _virtio_9p(device: PciDevice, at: str, around: Surroundings) -> list[str]:
     del around
     # "none": as bhyve, ownership is what the host process may give.
     share = option(
-        "local", id=device.id, path=device.options["path"], security_model="none", readonly=True if device.is_set("ro") else None
+        "local",
+        id=device.id,
+        path=device.options["path"],
+        security_model="none",
+        readonly=True if is_true(device.options.get("ro")) else None,
     )
     return ["-fsdev", share, "-device", _at("virtio-9p-pci", at, fsdev=device.id, mount_tag=device.options["sharename"])]
 

@@ -52,7 +52,7 @@ def command_line(config: Mapping[str, str], around: Surroundings, wiring: Wiring
     argv += ["-no-user-config", "-action", "reboot=shutdown,shutdown=pause", "-d", "cpu_reset", "-D", str(wiring.reset_log)]
     argv += ["-chardev", option("socket", id="qmp", fd=wiring.qmp), "-mon", "chardev=qmp,mode=control"]
     argv += ["-m", f"{memory_bytes(config.get('memory.size', '256M'))}b", "-smp", _topology(config)]
-    argv += ["-rtc", f"base={'localtime' if _is_set(config, 'rtc.use_localtime', default=True) else 'utc'}"]
+    argv += ["-rtc", f"base={'localtime' if is_true(config.get('rtc.use_localtime', 'true')) else 'utc'}"]
     argv += _identity(config)
     argv += _firmware(config)
     argv += _payload(payload)
@@ -132,7 +132,3 @@ def _payload(payload: Payload | None) -> list[str]:
         return []
     initrd = ["-initrd", payload.initrd] if payload.initrd else []
     return ["-kernel", payload.kernel, *initrd, "-append", payload.append]
-
-
-def _is_set(config: Mapping[str, str], key: str, *, default: bool) -> bool:
-    return is_true(config[key]) if key in config else default
