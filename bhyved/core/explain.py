@@ -85,6 +85,8 @@ def _down(case: Case) -> _Said:
         said.append("bhyved is stopping its guests: it comes up again when bhyved starts")
     elif status.desired is Desired.UP:
         said.append("it is wished up, but nothing starts it now")
+    elif status.hold is not None:
+        said.append("it stays down until somebody starts it")
     elif status.autostart:
         said.append("it stays down until somebody starts it, or until the host boots again: autostart is on")
     else:
@@ -269,7 +271,7 @@ def _remarks(case: Case) -> Iterator[str]:
     if status.hold is not None and status.phase is not Phase.HELD:
         hold = status.hold
         then = "; when the guest ends, nothing starts it again" if status.phase in ACTIVE else ""
-        yield _with_reason(f"automation is held {frozen_text(hold.by, hold.until_at, '')}", hold.reason) + then
+        yield _with_reason(f"it is on hold {frozen_text(hold.by, hold.until_at, '')}", hold.reason) + then
     if status.ill:
         yield f"its health probes take it as ill: {status.ill}"
     if status.unlimited:

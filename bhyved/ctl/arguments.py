@@ -147,7 +147,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     # Dashes are alike in all options, and would make strangers of five letters near.
     bare = {each.lstrip("-"): each for each in known}
-    near = get_close_matches(word.lstrip("-"), list(bare), 1, 0.6)
+    near = get_close_matches(word.lstrip("-"), list(bare), 1, 0.65)
     return f'; did you mean "{bare[near[0]]}"?' if near else ""
 
 

@@ -78,7 +78,7 @@ def remark(row: dict[str, Any]) -> str:
         if row["phase"] == "held":  # there, the reason says the rest
             words.append(until)
         else:
-            words.append(" ".join(filter(None, (f"held by {hold['by']}", until))) + (f": {hold['reason']}" if hold["reason"] else ""))
+            words.append(" ".join(filter(None, (f"on hold by {hold['by']}", until))) + (f": {hold['reason']}" if hold["reason"] else ""))
     if row["orphaned"] and row["phase"] in _GOING_ON:  # of others the reason says it
         words.append("orphaned-config: its file has gone")
     if row["config_changed"]:

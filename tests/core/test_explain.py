@@ -332,8 +332,11 @@ def test_a_hold_on_a_running_guest_is_said():
 
     assert why(status("held", hold=hold))[0][1] == "the hold ends at 2026-01-01 13:00:00 UTC, and the guest starts"
 
+    down = why(status("down", desired=Desired.DOWN, autostart=True, hold=hold))[0]
+    assert down[1] == "it stays down until somebody starts it"  # not at a boot of the host either
+
     assert why(status("up", hold=hold))[0][1] == (
-        "automation is held by alice until 2026-01-01 13:00:00 UTC: disk swap; when the guest ends, nothing starts it again"
+        "it is on hold by alice until 2026-01-01 13:00:00 UTC: disk swap; when the guest ends, nothing starts it again"
     )
 
 

@@ -90,7 +90,7 @@ def test_the_host(lab: LabHost) -> None:
     assert "guests stop within" in lab.vmctl("plan", "--shutdown")
     assert "nothing changes" in lab.vmctl("reload", "--plan")
     lab.vmctl("hold", "other", "--reason", "disk check", "--for", "1h")
-    assert re.search(r"held by root until \S+ \S+ UTC: disk check", lab.vmctl("list", "other"))
+    assert re.search(r"on hold by root until \S+ \S+ UTC: disk check", lab.vmctl("list", "other"))
     lab.vmctl("release", "other")
     events = [json.loads(line) for line in lab.vmctl("events", "other", "-n", "1000", "--json").splitlines()]
 

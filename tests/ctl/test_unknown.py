@@ -38,6 +38,8 @@ def knowing(main_file: Path) -> Any:
     [
         ("wbe1", '; did you mean "web1"?'),
         ("mail", ""),
+        ("web", '; did you mean "web1"?'),
+        ("eb1xyz", ""),
         ("web2", " yet: {directory}/vm.d/web2.toml is there, and vmctl reload reads it"),
         ("../vm.d/web2", ""),
     ],

@@ -47,9 +47,9 @@ def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> N
         "NAME      PHASE     UPTIME  RESTARTS  CPUS  MEMORY  REASON",
         "web1      up          2h1m         3     2      2G",
         "database  backoff        -         3     2      2G  triple fault; next start in 38s; crash 4 of 5",
-        "a         up          2h1m         3     2    1.5G  held by alice until 2026-11-25 18:00:00 UTC: disk check; "
+        "a         up          2h1m         3     2    1.5G  on hold by alice until 2026-11-25 18:00:00 UTC: disk check; "
         "orphaned-config: its file has gone; configuration changed",
-        "frozen    up          2h1m         3     2      2G  held by bob",
+        "frozen    up          2h1m         3     2      2G  on hold by bob",
         "kept      held           -         3     2      2G  held by alice: disk swap; until 2026-11-25 18:00:00 UTC",
         "looped    held           -         3     2      2G  crashed 6 times in 10m",
         "sick      up (ill)    2h1m         3     2      2G  ill: no answer three times",
