@@ -11,6 +11,11 @@ from tests.daemon.controlkit import guest, served, user
 EVE, MALLORY = user("eve", 1006), user("mallory", 1007)
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 class Told:
     """Refusals at a time that the test says."""
 
