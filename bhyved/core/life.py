@@ -275,7 +275,7 @@ class Life:
     def frozen_text(self, reason: str) -> str:
         """Why a guest that would go on by itself does not."""
         assert self.hold is not None
-        return f"{reason}; {held_text(self.hold)}" if reason else held_text(self.hold)
+        return f"{reason}; {held_text(self.hold)}"
 
 
 def held_text(hold: Hold) -> str:

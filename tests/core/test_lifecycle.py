@@ -1,6 +1,7 @@
 """The lifecycle by example: each rule of how guests live, with exact times."""
 
 import pytest
+from msgspec.structs import replace
 
 from bhyved.core.exits import ExitKind, Stage
 from bhyved.core.ladder import FORCE_S, KILL_S
@@ -412,6 +413,21 @@ def test_a_process_that_is_being_killed_has_its_second_too() -> None:
     assert guest.now == 1001.5
 
 
+def test_a_guest_that_has_not_run_yet_ends_with_the_host() -> None:
+    """It is killed, and given up when the host's time is over; without an end it has ten seconds."""
+    guest = in_phase(Phase.STARTING)
+    guest.tell(Shutdown(by="rc", end_at=1004.0))
+    while guest.phase is Phase.KILLING:
+        guest.until_deadline()
+    assert (guest.phase, guest.now) == (Phase.HELD, 1004.0)
+
+    guest = in_phase(Phase.STARTING)
+    guest.tell(Stop(by="alice"))
+    while guest.phase is Phase.KILLING:
+        guest.until_deadline()
+    assert guest.now == 1000.0 + KILL_S
+
+
 def test_late_deadlines_do_not_fall_on_each_other() -> None:
     """A host that was asleep for an hour cuts the power, and leaves the guest the time for it, before it kills."""
     guest = Guest().run()
@@ -621,6 +637,13 @@ def test_a_hold_stops_what_would_happen_by_itself(phase: Phase) -> None:
     assert guest.life.hold == HOLD
     assert guest.tell(Release(by="bob")).ok
     assert guest.life.hold is None
+
+
+def test_a_hold_without_a_reason_says_by_whom() -> None:
+    """Beside what would have happened."""
+    guest = in_phase(Phase.BACKOFF)
+    guest.tell(SetHold(hold=replace(HOLD, reason="")))
+    assert guest.life.reason == "it ended by triple-fault; held by alice"
 
 
 def test_a_crash_of_a_held_guest_waits_for_a_person() -> None:
@@ -925,6 +948,15 @@ def test_a_run_of_an_earlier_daemon_goes_on(stage: Stage, up: bool, desired: Des
     assert (guest.phase, guest.did(), guest.life.dirty, guest.life.first_run) == (phase, actions, True, False)
     assert guest.tell(Start(by="autostart", auto=True)).ok
     assert guest.life.held == ""
+
+
+def test_what_an_earlier_daemon_was_preparing_has_a_minute() -> None:
+    """A command that hangs since before this daemon is nobody's to end: the guest is held over it."""
+    guest = Guest(desired=UP)
+    guest.tell(Found(Stage.PREPARING, False))
+    assert guest.life.deadline == 1060.0
+    guest.until_deadline()
+    assert guest.phase is Phase.HELD
 
 
 def test_a_hold_or_a_closing_daemon_leaves_a_found_guest_alone() -> None:

@@ -339,6 +339,12 @@ class AnyHistory(RuleBasedStateMachine):
             assert self.leftovers == ""
 
     @invariant()
+    def it_is_always_said_why(self) -> None:
+        if hasattr(self, "life"):
+            assert isinstance(self.life.reason, str)
+            assert self.life.reason or self.life.phase is Phase.DOWN
+
+    @invariant()
     def a_verdict_has_words(self) -> None:
         if hasattr(self, "life") and self.life.phase is Phase.CLEANING:
             assert self.life.verdict is not None

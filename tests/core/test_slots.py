@@ -1,5 +1,6 @@
 """PCI slots and MAC addresses: by kind, stable, explicit ones honoured."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,64 @@ def test_every_kind_has_its_place() -> None:
         "graphics": "0:29:0",
         "tablet": "0:30:0",
     }
+
+
+#: A device of each kind that can be given a slot: the table, the key of its slot, where problems place it, and its identity.
+GIVEN = [
+    ('[[disk]]\npath = "/d"\n', "slot", "disk[1]", "disk:/d"),
+    ('[[cdrom]]\npath = "/iso"\n', "slot", "cdrom[0]", "cdrom:/iso"),
+    ('[[network]]\nbridge = "bridge0"\n', "slot", "network[0]", "network:0"),
+    ("[random]\n", "slot", "random", "random"),
+    ('[[share]]\nname = "s"\npath = "/s"\n', "slot", "share[0]", "share:s"),
+    ("[sound]\n", "slot", "sound", "sound"),
+    ('[[input]]\npath = "/dev/input/event0"\n', "slot", "input[0]", "input:/dev/input/event0"),
+    ('[[passthru]]\ndevice = "2/0/0"\n', "slot", "passthru[0]", "passthru:2/0/0"),
+    ("[graphics]\n", "slot", "graphics", "graphics"),
+    ("[graphics]\n", "tablet-slot", "graphics.tablet-slot", "tablet"),
+    ("[cloud-init]\n", "slot", "cloud-init", "cloud-init"),
+    ("[bhyve]\n", "lpc-slot", "bhyve.lpc-slot", "lpc"),
+]
+
+
+@pytest.mark.parametrize(("table", "slot", "key", "identity"), GIVEN)
+def test_a_given_slot_is_used(table: str, slot: str, key: str, identity: str) -> None:
+    """Whatever kind of device it is given for, and whatever it had before."""
+    spec = guest(f'wired = true\n{disks("/a")}{table}{slot} = "0:9:0"\n')
+    assert slots.assign(spec, {identity: "0:8:0"})[identity] == "0:9:0"
+
+
+@pytest.mark.parametrize(("table", "slot", "key", "identity"), GIVEN[:-1])
+@pytest.mark.parametrize(
+    ("taken", "owner"), [("0:3:0", "disk[0]"), ("0:0:0", "the host bridge"), ("0:7:0", 'bhyve.options."pci.0.7.0.device"')]
+)
+def test_a_slot_that_is_taken_is_refused(table: str, slot: str, key: str, identity: str, taken: str, owner: str) -> None:
+    """Both owners are named, by where they stand in the file."""
+    options = 'options = { "pci.0.7.0.device" = "uart" }\n'
+    rest = f"{table}{options}" if table == "[bhyve]\n" else f"[bhyve]\n{options}{table}"
+    loaded = load(
+        Source("", ""), {"a": Source("a.toml", f'wired = true\n[[disk]]\npath = "/a"\nslot = "3"\n{rest}{slot} = "{taken}"\n')}, {}
+    )
+    said = [f"{problem.key}: {problem.sentence}" for problem in loaded.problems]
+    assert said == [f"{key}: slot {taken} belongs to {owner} already"]
+
+
+def test_a_slot_that_the_lpc_bridge_was_given() -> None:
+    """It is chosen before every disk."""
+    loaded = load(Source("", ""), {"a": Source("a.toml", '[[disk]]\npath = "/a"\nslot = "3"\n[bhyve]\nlpc-slot = "3"\n')}, {})
+    (problem,) = loaded.problems
+    assert (problem.key, problem.sentence) == ("disk[0]", "slot 0:3:0 belongs to bhyve.lpc-slot already")
+
+
+def test_the_rest_of_the_map() -> None:
+    """What is passed through behind what is not, the seed behind that, and a keyboard where nothing else begins."""
+    passed = "".join(f'[[passthru]]\ndevice = "2/0/{function}"\n' for function in range(2))
+    places = slots.assign(guest(f'wired = true\n{passed}[cloud-init]\n[[input]]\npath = "/dev/input/event0"\n'), {})
+    assert [places[name] for name in ("passthru:2/0/0", "passthru:2/0/1", "cloud-init", "input:/dev/input/event0")] == [
+        "0:20:0",
+        "0:21:0",
+        "0:27:0",
+        "0:28:0",
+    ]
 
 
 def test_removing_a_disk_renumbers_nothing() -> None:

@@ -43,6 +43,7 @@ _TESTS = {
     "params": ("core/test_wire.py",),
     "pcinodes": ("core/test_bhyveconf.py",),
     "series": ("core/test_exposition.py",),
+    "slots": ("core/test_config.py",),
     "spec": ("core/test_config.py",),
     "status": ("core/test_exposition.py", "core/test_rowtext.py", "core/test_tally.py"),
     "table": ("core/test_config.py",),
