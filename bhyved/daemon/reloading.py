@@ -84,6 +84,8 @@ class Reloading:
         around.hooks.ours, around.hooks.run_as = around.spec.hooks, around.spec.run_as or ""
         self.done(around.spec)
         for name in changes.removed:
+            if name not in roster.drivers:
+                continue  # an earlier prune has been waiting for its end, which has come meanwhile
             roster.orphan(name, forget=prune)
             if prune and not roster.drivers[name].is_over:
                 roster.drivers[name].submit(Stop(by=f"{by}: its file has gone"))

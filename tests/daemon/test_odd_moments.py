@@ -13,6 +13,7 @@ from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
 from bhyved.core.lifecycle import Poweroff, Restart
+from bhyved.core.room import HostMemory
 from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
 from bhyved.core.spec import Restart as RestartSpec
 from bhyved.core.spec import Stop as StopSpec
@@ -473,3 +474,24 @@ async def test_power_can_be_cut_behind_a_bug(autojump_clock: trio.abc.Clock) -> 
 
         assert "force poweroff" in it.machine().did
         assert it.machine().did[-1] == "clean all"
+
+
+async def test_a_guest_may_be_forgotten_while_it_is_pruned_again(autojump_clock: trio.abc.Clock) -> None:
+    """The second reload has counted it among those to go, and is in force as a whole when it has gone by itself."""
+    async with lab(guest(autostart=True), daemon=FAST) as it:
+        it.machine().lives = [Life(acpi_s=5.0)]
+        await it.phase(Phase.UP)
+        it.files.loaded = Loaded(daemon=FAST, vms={})
+        await it.guests.reload(plan_only=False, prune=True, by="alice")
+        it.files.loaded = Loaded(daemon=FAST, vms={"new1": guest("new1", autostart=True)})
+
+        async def slowly() -> HostMemory:
+            await trio.sleep(20)
+            return HostMemory()
+
+        it.host.memory = slowly  # type: ignore[method-assign]
+        done = await it.guests.reload(plan_only=False, prune=True, by="alice")
+
+        assert done.removed == ("web1",)
+        assert it.guests.names() == ["new1"]
+        await it.phase(Phase.UP, "new1")
