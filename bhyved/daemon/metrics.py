@@ -99,7 +99,10 @@ class Metrics:
 
     async def scrape(self, accept: str = "") -> Scrape:
         """The metrics of this moment, in the format that the Accept header asks for."""
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number: anybody's header may have one
+            encoder, content_type = choose_encoder("")
         async with self._one:
             statuses = self._board.all()
             usage = await self.measured(statuses)

@@ -34,6 +34,7 @@ CALM_S = 0.25  # between two messages to a follower: a storm of changes is told 
 RUNS_SHOWN = 8
 RUNS_COUNTED = 100  # for the sparkline: more ends a day look the same
 LINES = 25  # of a console: a screen
+_DIGITS = 20  # no board comes so far, and int() refuses thousands
 
 _HEADERS = (
     (b"cache-control", b"no-store"),
@@ -201,7 +202,8 @@ class Site:
         board = self._sources.board
         await answer.begin("text/event-stream")
         began, _, generation = since.rpartition(".")
-        if began != self._sources.began or not generation.isdecimal() or int(generation) > board.generation:
+        is_number = generation.isdecimal() and len(generation) < _DIGITS
+        if began != self._sources.began or not is_number or int(generation) > board.generation:
             await answer.piece("event: reload\ndata:\n\n")  # the page is of another daemon
             await answer.end()
             return

@@ -8,6 +8,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -76,6 +77,16 @@ async def test_figures_and_health_are_open(server: Server) -> None:
         assert "login:" not in reply.text
 
 
+@pytest.mark.parametrize("version", ["x", "1.x", "", "9" * 5000, "1.0.0;version=x"], ids=lambda version: version[:9])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+async def test_figures_in_a_format_that_nobody_knows(server: Server, kind: str, version: str) -> None:
+    """Are figures all the same, and no traceback in the log for whoever asks."""
+    reply = await server.get("/metrics", accept=f"{kind};version={version}")
+
+    assert reply.status == 200
+    assert 'bhyved_vm_up{vm="web1"} 1' in reply.text
+
+
 async def test_ready_says_why_not(server: Server) -> None:
     """/readyz is 503 with the reason while guests are not looked after; /healthz does not mind."""
     assert (await server.get("/readyz")).status == 200
@@ -121,8 +132,20 @@ async def test_a_link_opens_one_session(server: Server) -> None:
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(attributes)
     assert "web1" in (await server.get("/", cookie=cookie)).text
     assert (await server.get(link)).status == 403
-    for wrong in ("bhyved=", "bhyved=x", "bhyved", cookie[:-1], cookie + "x", ";;=\x7f"):
+    for right in (f"{cookie}; other=x", f'other="x; bhyved=x; {cookie}'):
+        assert (await server.get("/", cookie=right)).status == 200
+    for wrong in ("bhyved=", "bhyved=x", "bhyved", cookie[:-1], cookie + "x", f"x{cookie}", ";;=\x7f"):
         assert (await server.get("/", cookie=wrong)).status == 403
+
+
+async def test_a_cookie_costs_no_more_than_its_length(server: Server) -> None:
+    """Anybody who reaches the port may send one: http.cookies takes a minute for this, in the loop that looks after guests."""
+    decisions = server.web._gate
+    assert decisions is not None
+    began = time.process_time()
+
+    assert not decisions.has_session('bhyved="' + '\\"' * 60_000 + '"')
+    assert time.process_time() - began < 5
 
 
 async def test_links_and_sessions_grow_old(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +410,7 @@ async def test_a_browser_that_was_away_catches_up(local: Server) -> None:
             assert [name for name, _ in news["rows"]] == ["db1"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("since", ["d0.6", "d1.99", "d1.x", "", "..", "d1.-1"])
+@pytest.mark.parametrize("since", ["d0.6", "d1.99", "d1.x", "", "..", "d1.-1", pytest.param(f"d1.{'9' * 5000}", id="giant")])
 async def test_a_page_of_another_daemon_is_loaded_anew(local: Server, since: str) -> None:
     """After a restart of the daemon, old numbers mean nothing: the browser is told to ask for the page."""
     with trio.fail_after(10):
