@@ -26,7 +26,8 @@ class Fitness:
     ) -> None:
         self._of, self._turns, self._deeds = standing, turns, deeds
         self._submit, self._start = submit, start
-        self._health = HealthWatch(standing.name, standing.around.consoles, standing.machine, ill=self._fell_ill, well=self._got_well)
+        around = standing.around
+        self._health = HealthWatch(standing.name, around.consoles, standing.machine, ill=self._fell_ill, well=self._got_well, start=start)
 
     def came_up(self) -> None:
         """The guest of the present run is up."""
@@ -60,7 +61,7 @@ class Fitness:
         if of.spec.health is None:
             self._health.over()
         else:
-            self._start(self._health.watch, of.spec.health, self._questions(run))
+            self._health.begin(of.spec.health, self._questions(run))
 
     def _questions(self, run: Run) -> Questions:
         around = self._of.around

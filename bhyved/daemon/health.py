@@ -21,17 +21,24 @@ _GLANCE_S = 0.1  # to look for a heartbeat in what the console has kept
 
 
 class HealthWatch:
-    """One guest's. `ill` is called with why, `well` with nothing; a new `watch` takes the place of the one before."""
+    """One guest's. `ill` is called with why, `well` with nothing; `start` has an async function run as a task."""
 
-    def __init__(self, name: str, consoles: Consoles, machine: Machine, *, ill: Ill, well: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, consoles: Consoles, machine: Machine, *, ill: Ill, well: Callable[[], None], start: Callable[..., None]
+    ) -> None:
         self._name, self._consoles, self._machine, self._ill, self._well = name, consoles, machine, ill, well
+        self._start = start
         self._exits: int | None = None  # at the last look
         self._scope = trio.CancelScope()
 
-    async def watch(self, spec: Health, questions: Questions) -> None:
-        """Until `over`."""
+    def begin(self, spec: Health, questions: Questions) -> None:
+        """Watch from now until `over`, which may come before the task has begun; it takes the place of the watch before."""
         self._scope.cancel()
-        with trio.CancelScope() as self._scope:
+        self._scope = trio.CancelScope()
+        self._start(self._watch, self._scope, spec, questions)
+
+    async def _watch(self, scope: trio.CancelScope, spec: Health, questions: Questions) -> None:
+        with scope:
             await trio.sleep(float(spec.grace))
             course, since, self._exits = Course(), self._console_end(), None
             if spec.vcpus:

@@ -10,6 +10,9 @@ from bhyved.core.config import Loaded
 from bhyved.core.spec import DaemonSpec, Health, Order, Ready, Restart
 from bhyved.core.status import Phase
 from bhyved.core.units import Duration
+from bhyved.daemon.agent import Agent
+from bhyved.daemon.health import HealthWatch
+from bhyved.daemon.readiness import Questions
 from tests.daemon.fakehost import Life
 from tests.daemon.guestkit import Lab, guest, lab
 
@@ -45,6 +48,24 @@ async def test_a_guest_without_the_table_is_not_asked(autojump_clock: trio.abc.C
         await trio.sleep(80_000)
 
         assert it.host.ran == []
+
+
+async def test_a_guest_that_ends_as_soon_as_it_is_ready_is_not_asked(autojump_clock: trio.abc.Clock) -> None:
+    """Its end may be heard before the watch over its health has begun: what comes then is no illness of its next run."""
+    said: list[str] = []
+
+    async def ill(why: str) -> None:
+        said.append(why)
+
+    async with lab(guest()) as it:
+        consoles, commands = it.around.consoles, it.host
+        commands.command_status = 1
+        watch = HealthWatch("web1", consoles, it.machine(), ill=ill, well=lambda: None, start=it.guests._nursery.start_soon)  # type: ignore[union-attr]
+        watch.begin(health(ping=None), Questions("web1", consoles, commands, "", Agent(), ""))
+        watch.over()
+        await trio.sleep(1000)
+
+        assert (it.host.ran, said) == ([], [])
 
 
 async def test_an_ill_guest_is_told_of(autojump_clock: trio.abc.Clock) -> None:
