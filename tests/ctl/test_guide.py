@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bhyved.core.config import Source, load
+from bhyved.core.status import Phase
 from bhyved.ctl.arguments import find_verb, parse
 from bhyved.daemon.hooks import _story
 from tests.ctl.conftest import Vmctl
@@ -153,3 +154,13 @@ def test_the_recorded_session_is_one() -> None:
     assert all(words in text for words in ("boot 1 clean", "boot 2 clean", "bhyved has gone", "bhyved is back", "go on"))
     assert not re.search(r"/(tmp|home|root|work)/", text)
     assert all((GUIDE / "pictures" / name).stat().st_size < 100_000 for name in ("console.cast", "console.svg"))
+
+
+def test_the_phases_are_explained() -> None:
+    """Each once, in the order of their kind: in the guide, and in vmctl(8)."""
+    table = re.findall(r"^\| `(\w+)` \|", (GUIDE / "words.md").read_text(), re.MULTILINE)
+    manual = re.search(r"^\.Sh PHASES\n(.*?)^\.El\n", (ROOT / "docs/man/vmctl.8").read_text(), re.DOTALL | re.MULTILINE)
+    assert manual is not None
+
+    assert table == list(Phase)
+    assert re.findall(r"^\.It Ic (\w+)$", manual[1], re.MULTILINE) == list(Phase)
