@@ -17,17 +17,24 @@ HISTORY_S = 5.0  # for a console's history to be opened, at the daemon's start
 
 
 class Ascent:
-    """Watches one guest come up. `came_up` is told, at most once a run; it knows whether that still matters."""
+    """Watches one guest come up. `came_up` is told, at most once a run; it knows whether that still matters. `start`: as a task."""
 
-    def __init__(self, name: str, machine: Machine, consoles: Consoles, came_up: Callable[[], None]) -> None:
-        self._name, self._machine, self._consoles, self._came_up = name, machine, consoles, came_up
+    def __init__(self, name: str, machine: Machine, consoles: Consoles, came_up: Callable[[], None], start: Callable[..., None]) -> None:
+        self._name, self._machine, self._consoles, self._came_up, self._start = name, machine, consoles, came_up, start
         self._watch = trio.CancelScope()
 
-    async def watch(self, since: Mapping[str, int] | None = None) -> None:
-        """Until the guest is up, or `over`. `since`: the offset of each console where the run began; None: where the ring says."""
+    def begin(self, since: Mapping[str, int] | None = None) -> None:
+        """Watch until the guest is up, or `over`, which may come before the task has begun.
+
+        `since`: the offset of each console where the run began; None: where the ring says.
+        """
+        self._watch = trio.CancelScope()
+        self._start(self._climb, self._watch, since)
+
+    async def _climb(self, scope: trio.CancelScope, since: Mapping[str, int] | None) -> None:
         hubs = self._consoles.hubs(self._name)
         since = {hub.port: hub.ring.run_start for hub in hubs} if since is None else since
-        with trio.CancelScope() as self._watch:
+        with scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._first_byte, since, nursery.cancel_scope)
                 look_s = FIRST_LOOK_WITH_CONSOLE_S if hubs else FIRST_LOOK_S

@@ -144,7 +144,7 @@ class Deeds:
         except HostError as error:
             self._submit(lifecycle.SpawnFailed(str(error)))
             return
-        self._start(self._ascent.watch, since)
+        self._ascent.begin(since)
         await self.watch()
 
     # --- its end -------------------------------------------------------------------------------------------------------------

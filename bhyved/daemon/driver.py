@@ -45,7 +45,7 @@ class VmDriver:
         self.broken = ""
         self._around, self._turns = around, turns
         self._standing = Standing(spec, around, record, blocked=blocked, orphaned=orphaned)
-        self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up)
+        self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up, self._start)
         self._limiting = Limiting(self._standing, self._start)
         self._deeds = Deeds(self._standing, turns, self._ascent, self._limiting, submit=self.submit, ended=self._ended, start=self._start)
         self._fitness = Fitness(self._standing, turns, self._deeds, submit=self.submit, start=self._start)
@@ -310,7 +310,7 @@ class VmDriver:
         self.submit(lifecycle.Found(found.stage, up, suspending=found.suspending))
         self._start(self._deeds.watch)
         if found.stage is Stage.RUNNING:
-            self._start(self._ascent.watch) if not up else self._fitness.came_up()
+            self._ascent.begin() if not up else self._fitness.came_up()
             if self._freezing.may_be_left:
                 self._start(self._freezing.thaw_left)
 

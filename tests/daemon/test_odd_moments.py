@@ -1,6 +1,6 @@
 """What comes at an odd moment, in virtual time: a late hook, a file that has gone, a reload in a drain, a kill between two steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Phase, VmRecord
 from bhyved.core.units import Duration, Limit
 from bhyved.core.values import GuestName, Pattern, Text
+from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.ports import Found, Ran
 from bhyved.daemon.saving import Saving
 from tests.daemon.fakehost import NOON, FakeHost, FakeVault, Life
@@ -390,6 +391,23 @@ async def test_a_guest_that_never_becomes_ready_is_required_in_vain_and_followed
         assert it.machine("after").times("spawn") == pytest.approx([120], abs=0.1)
         assert it.status("needs").phase is Phase.WAITING
         assert it.status("db").phase is Phase.UP
+
+
+async def test_a_run_that_ends_before_it_is_watched_brings_the_next_one_up_no_sooner(autojump_clock: trio.abc.Clock) -> None:
+    """What bhyve had printed was of that run, and its end may be heard before anybody has begun to wait for a guest that is up."""
+    ups: list[float] = []
+    async with lab(guest()) as it:
+        it.consoles.first_byte = first_byte_at_once  # type: ignore[method-assign]
+        ascent = Ascent("web1", it.machine(), it.around.consoles, lambda: ups.append(0.0), it.guests._nursery.start_soon)  # type: ignore[union-attr]
+        ascent.begin({})
+        ascent.over()
+        await trio.sleep(100)
+
+        assert ups == []
+
+
+async def first_byte_at_once(name: str, since: Mapping[str, int]) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 async def test_everybody_who_waits_for_a_record_is_told(autojump_clock: trio.abc.Clock) -> None:
