@@ -14,8 +14,8 @@ pytestmark = pytest.mark.guest
 POLICY = """
 [restart]
 reboot-limit = "3 in 5m"
-backoff = "500ms"
-backoff-max = "1s"
+backoff = "2s"
+backoff-max = "2s"
 [stop]
 presses = ["0s", "1s"]
 timeout = "3s"
@@ -87,7 +87,7 @@ def test_a_triple_fault_restarts_after_back_off(lab: LabHost) -> None:
     run = lab.rows()["web1"]["run"]
     press_key(lab, "t")
     rows = lab.phase("backoff", "web1")
-    assert 0 < rows["web1"]["next_start_in_s"] <= 0.7
+    assert 0 < rows["web1"]["next_start_in_s"] <= 3
     lab.until(lambda rows: rows["web1"]["phase"] == "up" and rows["web1"]["run"] != run, "up again")
 
     assert ended(lab, 1)["kind"] == "triple-fault"

@@ -53,7 +53,7 @@ def test_what_a_guest_needs_of_the_host(tmp_path: Path) -> None:
     there = tmp_path / "there"
     with running({"web1": sim(more=f'[order]\nneeds = ["path:{there}"]\n')}) as lab:
         row = lab.until(lambda rows: "path" in rows["web1"]["waiting_for"], "it waits")["web1"]
-        assert row["waiting_for"] == f"waiting for the path {there}: it does not exist (looked at every 5 s)"
+        assert row["waiting_for"] == f"waiting for the path {there}: it does not exist (looked at every 5s)"
         there.touch()
 
         lab.phase("up", "web1")
