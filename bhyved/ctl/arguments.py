@@ -46,10 +46,17 @@ def find_verb(word: str, others: Sequence[str] = ()) -> Verb:
     """`others`: what stands behind it. Raises Failure."""
     verb = BY_NAME.get(word)
     if verb is None:
-        behind = next((other for other in others if other in BY_NAME), None)
-        meant = nearest(word, BY_NAME) if behind is None else f"; the verb comes first: vmctl {behind} {word}"
-        raise Failure(USAGE, f'there is no verb "{word}"{meant} (vmctl --help)')
+        raise Failure(USAGE, f'there is no verb "{word}"{_meant(word, others)} (vmctl --help)')
     return verb
+
+
+def _meant(word: str, others: Sequence[str]) -> str:
+    from bhyved.ctl.habits import MEANT
+
+    if word in MEANT:
+        return f"; instead: {MEANT[word]}"
+    behind = next((other for other in others if other in BY_NAME), None)
+    return nearest(word, BY_NAME) if behind is None else f"; the verb comes first: vmctl {behind} {word}"
 
 
 def parse(verb: Verb, words: Sequence[str]) -> Asked:

@@ -1,5 +1,6 @@
 """The command line: what is understood, what is refused, and what help says."""
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import bhyved
 from bhyved.cli.ctl import function_of
 from bhyved.ctl.arguments import parse
 from bhyved.ctl.connection import Failure
+from bhyved.ctl.habits import MEANT
 from bhyved.ctl.helptext import general, grouped, of_verb, short
 from bhyved.ctl.verbs import BY_NAME, VERBS, Verb
 from tests.ctl.conftest import Vmctl
@@ -44,6 +46,7 @@ def test_durations_are_those_of_the_configuration() -> None:
     [
         (("lits",), 'there is no verb "lits"; did you mean "list"? (vmctl --help)'),
         (("a", "start"), 'there is no verb "a"; the verb comes first: vmctl start a (vmctl --help)'),
+        (("install", "web1"), 'there is no verb "install"; instead: vmctl start --install (vmctl --help)'),
         (("-f", "log"), "options of a verb come behind it: vmctl VERB -f …; `vmctl --help` lists the verbs"),
         (("list", "--jsn"), 'list: there is no option --jsn; did you mean "--json"? (vmctl list --help)'),
         (("list", "--foo"), "list: there is no option --foo (vmctl list --help)"),
@@ -158,3 +161,11 @@ def test_failures_carry_their_status() -> None:
         asked("reload", "x")
 
     assert failure.value.status == 64
+
+
+@pytest.mark.parametrize(("word", "meant"), MEANT.items())
+def test_habits_of_other_tools_lead_to_verbs_that_are(word: str, meant: str) -> None:
+    """None is a verb here, and what is said instead has verbs and options of ours."""
+    assert word not in BY_NAME
+    for verb, option in re.findall(r"vmctl (\w+)(?: (--\w+))?", meant):
+        assert not option or option in {spelling for each in BY_NAME[verb].options for spelling in each.spellings}
