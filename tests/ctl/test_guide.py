@@ -53,7 +53,8 @@ def commands(page: Path) -> list[str]:
 def named(command: str) -> str:
     """A command in the running text may leave the guest to the reader."""
     _, verb, *words = command.split()
-    return command if any(word == "--all" or not word.startswith("-") for word in words) or find_verb(verb).guests in ("none", "any") else f"{command} web1"
+    is_named = any(word == "--all" or not word.startswith("-") for word in words)
+    return command if is_named or find_verb(verb).guests in ("none", "any") else f"{command} web1"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
