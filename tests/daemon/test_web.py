@@ -10,12 +10,14 @@ import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from bhyved.core.drain import Drain
@@ -549,6 +551,23 @@ async def test_garbage_costs_only_its_sender(server: Server, garbage: bytes) -> 
             except trio.BrokenResourceError:
                 pass
     assert (await server.get("/healthz")).text == "ok\n"
+
+
+@pytest.mark.parametrize("length", ["content-length: 5", "transfer-encoding: chunked"])
+async def test_a_body_that_breaks_off_leaves_no_traceback(server: Server, length: str) -> None:
+    """Nobody fills the log by hanging up, whatever Hypercorn was just about to send."""
+    with trio.fail_after(20), capture_logs() as logged:
+        for _ in range(20):
+            stream = await server.connect()
+            async with stream:
+                await stream.send_all(f"POST / HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n".encode())
+                await stream.send_eof()
+                with suppress(trio.BrokenResourceError):
+                    while await stream.receive_some():
+                        pass
+        await until_no_connection(server)
+
+    assert [line for line in logged if line["log_level"] == "error"] == []
 
 
 async def test_half_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
