@@ -432,8 +432,8 @@ VERBS = (
         "doctor:doctor",
         "look over the host: what will go wrong, and how to mend it",
         options=(CONFIG,),
-        about="Looks at modules, firmware, disks, bridges, taps, VNC ports, memory and the time at shutdown. Changes nothing, "
-        "needs no daemon; exits 1 if something fails.",
+        about="Looks at modules, firmware, disks, bridges, taps, VNC ports, memory, the time at shutdown, and in a jail at what it lacks. "
+        "Changes nothing, needs no daemon; exits 1 if something fails.",
         examples=(("vmctl doctor", ""), ("vmctl doctor --json | jq '.checks[] | select(.level != \"ok\")'", "")),
     ),
     Verb(
