@@ -43,6 +43,7 @@ class VmDriver:
     ) -> None:
         self.name = spec.name
         self.broken = ""
+        self._bug: Exception | None = None  # that `run` ends of
         self._around, self._turns = around, turns
         self._standing = Standing(spec, around, record, blocked=blocked, orphaned=orphaned)
         self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up, self._start)
@@ -107,7 +108,16 @@ class VmDriver:
     # --- what others want ----------------------------------------------------------------------------------------------------
 
     def submit(self, event: lifecycle.Event) -> Answer:
-        """A wish or a fact. A bug in the machine costs this guest's automation, nobody else's."""
+        """A wish or a fact. A bug in the machine costs this guest's automation, nobody else's: `run` raises it, and not this."""
+        try:
+            return self._submitted(event)
+        except Exception as error:
+            self._bug = error
+            self.fail(error)
+            self._stirred.set()
+            return Answer(False, "internal-error", self.broken)
+
+    def _submitted(self, event: lifecycle.Event) -> Answer:
         if self.broken:
             return Answer(False, "internal-error", self.broken)
         if self.blocked and isinstance(event, lifecycle.Start | lifecycle.Restart) and not _is_auto(event):
@@ -244,9 +254,10 @@ class VmDriver:
             for wish in early or ():
                 self.submit(wish)
             task_status.started()
-            while True:
+            while self._bug is None:
                 self._stirred = trio.Event()
                 await self._until_deadline()
+            raise self._bug
 
     def _start(self, action: Callable[..., Awaitable[None]], *args: object) -> None:
         self._nursery.start_soon(action, *args)

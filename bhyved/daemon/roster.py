@@ -84,13 +84,6 @@ class Roster:
         self._nursery.start_soon(self.drive, name)
         return driver
 
-    def fail(self, name: str, error: Exception) -> str:
-        """A driver's own code has failed: it drives no more. What to say of that."""
-        _log.exception("internal error", vm=name)
-        self.drivers[name].fail(error)
-        self._scopes[name].cancel()
-        return self.drivers[name].broken
-
     def orphan(self, name: str, *, forget: bool) -> None:
         """The guest's file has gone. With `forget` so does the guest, when nothing of it runs any more."""
         self.drivers[name].orphan(ORPHANED)

@@ -205,11 +205,8 @@ class Supervisor:
         driver.look()
         is_new = isinstance(wish, Start) and not wish.auto and not driver.status.room_bytes
         lacking = self._turnstile.lacks(name, share_of(driver.spec)) if is_new else ""
-        try:
-            answer = driver.submit(wish)
-            return msgspec.structs.replace(answer, text=f"{MEMORY_SHORT}: {lacking}") if lacking and answer.ok else answer
-        except Exception as error:
-            return Answer(False, "internal-error", self._roster.fail(name, error))
+        answer = driver.submit(wish)
+        return msgspec.structs.replace(answer, text=f"{MEMORY_SHORT}: {lacking}") if lacking and answer.ok else answer
 
     def bar(self, name: str, why: str) -> None:
         """Let this guest not start, whoever asks, until `unbar`: it waits, and says for what."""

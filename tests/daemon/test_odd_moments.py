@@ -12,7 +12,7 @@ from bhyved.core.config import Loaded
 from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
-from bhyved.core.lifecycle import Poweroff, Restart
+from bhyved.core.lifecycle import Event, Poweroff, Restart, Shutdown, Start, Stop, Turn
 from bhyved.core.room import HostMemory
 from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
 from bhyved.core.spec import Restart as RestartSpec
@@ -513,3 +513,46 @@ async def test_a_guest_may_be_forgotten_while_it_is_pruned_again(autojump_clock:
         assert done.removed == ("web1",)
         assert it.guests.names() == ["new1"]
         await it.phase(Phase.UP, "new1")
+
+
+@pytest.mark.parametrize("moment", ["its turn", "the stop of all", "a drain", "the end of a drain", "a prune"])
+async def test_a_bug_in_a_guests_life_costs_that_guest_alone(moment: str, autojump_clock: trio.abc.Clock) -> None:
+    """Whoever meets it on behalf of many goes on with the others."""
+    specs = guest("bad"), guest("good", autostart=True)
+    async with lab(*specs, daemon=FAST) as it:
+        await it.phase(Phase.UP, "good")
+        life = it.guests._drivers["bad"]._life
+        if moment != "its turn":
+            it.start("bad")
+            await it.phase(Phase.UP, "bad")
+        if moment == "the end of a drain":
+            it.guests.set_drain(drained(it))
+            await it.phase(Phase.DOWN, "bad")
+            await it.phase(Phase.DOWN, "good")
+        step = life.step
+
+        def fail(event: Event, now: float) -> object:
+            if isinstance(event, (Turn, Shutdown, Stop)) or (isinstance(event, Start) and event.auto):
+                raise RuntimeError("a bug")
+            return step(event, now)
+
+        life.step = fail  # type: ignore[method-assign, assignment]
+        match moment:
+            case "its turn":
+                it.start("bad")
+            case "the stop of all":
+                with trio.fail_after(100):
+                    await it.guests.stop_all(by="SIGTERM").done()
+            case "a drain":
+                it.guests.set_drain(drained(it))
+            case "the end of a drain":
+                it.guests.set_drain(None)
+            case "a prune":
+                it.files.loaded = Loaded(daemon=FAST, vms={"good": specs[1], "new": guest("new", autostart=True)})
+                await it.guests.reload(plan_only=False, prune=True, by="alice")
+                await it.phase(Phase.UP, "new")
+
+        await it.phase(Phase.DOWN if moment in ("the stop of all", "a drain") else Phase.UP, "good")
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.status("bad").reason.startswith("internal error: RuntimeError: a bug")
+        assert [event.vm for event in it.journal.events if event.event == "internal-error"] == ["bad"]
