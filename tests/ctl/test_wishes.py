@@ -231,3 +231,11 @@ def test_nobody_to_ask(vmctl: Vmctl) -> None:
 def test_one_status_for_several_guests(statuses: list[int], status: int) -> None:
     """That of those that failed, where it is one; else there is only that something did."""
     assert worst(statuses) == status
+
+
+def test_a_wait_without_an_end_is_made_again(vmctl: Vmctl) -> None:
+    """The daemon waits for a day and no longer; who has not said for how long waits on."""
+    answers = [waited(met=False, phase="stopping") | {"timed-out": True}, waited(phase="down")]
+    with playing(vm_stop={"answers": [told("a")]}, vm_wait=lambda params: answers.pop(0)) as daemon:
+        assert vmctl(daemon, "stop", "a") == (0, "a: down\n", "")
+        assert len(daemon.params("vm.wait")) == 2
