@@ -70,7 +70,7 @@ class Roster:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(driver.run)
                     started()
-            except Exception as error:
+            except* Exception as error:  # which may come together with the cancellation of all
                 _log.exception("internal error", vm=name)
                 driver.fail(error)
                 self._around.events.tell("internal-error", vm=name, phase=Phase.HELD, reason=driver.broken)

@@ -556,3 +556,14 @@ async def test_a_bug_in_a_guests_life_costs_that_guest_alone(moment: str, autoju
         await trio.testing.wait_all_tasks_blocked()
         assert it.status("bad").reason.startswith("internal error: RuntimeError: a bug")
         assert [event.vm for event in it.journal.events if event.event == "internal-error"] == ["bad"]
+
+
+async def test_a_bug_in_the_daemons_last_moment_is_not_its_end(autojump_clock: trio.abc.Clock) -> None:
+    """Cancelled, it ends as it was told to, with the status of that."""
+    async with lab(guest("bad")) as it:
+
+        def fail(event: Event, now: float) -> object:
+            raise RuntimeError("a bug")
+
+        it.guests._drivers["bad"]._life.step = fail  # type: ignore[method-assign, assignment]
+        assert it.start("bad").code == "internal-error"
