@@ -28,7 +28,7 @@ class Draining:
     ) -> None:
         self._file, self._events, self._utc = file, events, utc
         self._began, self._over = began, over
-        self.drain = self._saved = file.load()
+        self.drain = self._saved = self._settled = file.load()  # settled: on disk, or refused there
         self._trouble = ""
         self._changed, self._done = trio.Event(), trio.Event()
 
@@ -56,7 +56,7 @@ class Draining:
 
     async def saved(self) -> None:
         """Return when it is on disk, or has refused to go there."""
-        while self.drain != self._saved and not self._trouble:
+        while self.drain != self._settled:
             await self._done.wait()
 
     async def run(self) -> None:
@@ -78,7 +78,7 @@ class Draining:
     async def _save(self) -> None:
         drain = self.drain
         if drain == self._saved:
-            self._trouble = ""
+            self._settled, self._trouble = drain, ""
             return
         try:
             await self._file.save(drain)
@@ -88,3 +88,4 @@ class Draining:
             self._trouble = str(error)
         else:
             self._saved, self._trouble = drain, ""
+        self._settled = drain

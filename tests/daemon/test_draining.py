@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -138,6 +139,21 @@ async def test_a_drain_that_cannot_be_kept_holds_all_the_same(autojump_clock: tr
         await trio.sleep(30)
 
         assert it.drain_file.drain == DRAIN
+
+
+async def test_an_answer_waits_for_the_disk_also_when_it_has_refused_before(autojump_clock: trio.abc.Clock) -> None:
+    """What it took or refused last was another drain."""
+    async with lab(guest()) as it:
+        it.drain_file.fails = True
+        it.guests.set_drain(DRAIN)
+        await it.guests.drain_kept()
+        assert it.drain_file.drain is None
+        it.drain_file.fails = False
+        it.guests.set_drain(msgspec.structs.replace(DRAIN, reason="another"))
+        await it.guests.drain_kept()
+
+        assert it.drain_file.drain is not None
+        assert it.drain_file.drain.reason == "another"
 
 
 async def test_a_drain_in_place_of_another_begins_no_second_stop(autojump_clock: trio.abc.Clock) -> None:
