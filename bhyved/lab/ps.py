@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TITLES = {"command": "COMMAND", "args": "COMMAND", "lstart": "STARTED", "etimes": "ELAPSED", "state": "STAT"}
 _LEFT = ("command", "args", "comm", "ucomm", "lstart", "state")
+_CSTYLE = {"\n": "n", "\r": "r", "\b": "b", "\a": "a", "\v": "v", "\f": "f"}
 _CLOCK_HZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -92,7 +93,7 @@ class _Seen:
             before, _, after = file.read().rpartition(")")
         fields = after.split()
         self.pid, self.uid = process.pid, process.uid
-        self.command = "<defunct>" if fields[0] == "Z" else command
+        self.command = "<defunct>" if fields[0] == "Z" else "".join(map(_visible, command))
         self.comm = os.path.basename(process.stand_in) or before.partition("(")[2]
         self.state = fields[0]
         self.parent = int(fields[1])
@@ -107,6 +108,13 @@ class _Seen:
     def elapsed_s(self) -> int:
         with open("/proc/uptime", encoding="utf-8") as file:
             return int(float(file.read().split()[0]) - self.start_ticks / _CLOCK_HZ)
+
+
+def _visible(letter: str) -> str:
+    """As ps's fmt.c has strvis(3) write it, so that a process is one line."""
+    if letter in _CSTYLE:
+        return "\\" + _CSTYLE[letter]
+    return letter if letter.isprintable() or letter == "\t" else f"\\^{chr(ord(letter) & 0x1F | 0x40)}"
 
 
 _VALUES: dict[str, Callable[[_Seen], str]] = {

@@ -50,6 +50,12 @@ def test_a_table() -> None:
     assert parse_ps(text) == {1: Process(0, 0, "/sbin/init"), 4711: Process(1001, 12, "bhyve: web (bhyve)"), 12: Process(0, 0, "")}
 
 
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_process_is_one_line(end: str) -> None:
+    """Whatever is in its words: a user's process must not bring a line of root's with it."""
+    assert parse_ps(f" 4711 1001   0 sh{end} 4712    0   0 bhyve: web\n").keys() == {4711}
+
+
 @pytest.mark.parametrize(
     ("jail", "ours"),
     [(0, ["root's", "daemon's"]), (7, ["jailed"])],

@@ -367,6 +367,15 @@ def test_other_labs_are_other_hosts(lab: Lab, sleeper: "subprocess.Popen[bytes]"
         assert {theirs.pid, kept.pid}.isdisjoint(seen)
 
 
+def test_ps_shows_a_process_in_one_line(lab: Lab) -> None:
+    """Line ends in its words are written as strvis(3) does."""
+    with subprocess.Popen(["cat\n4711 0 0 bhyve: web1", "-", "\f\x1b\t-"], executable="/bin/cat", stdin=subprocess.PIPE) as process:
+        shown = lab.said("ps", "-o", "command", "-p", str(process.pid))
+        process.kill()
+
+    assert shown == "COMMAND\ncat\\n4711 0 0 bhyve: web1 - \\f\\^[\t-\n"
+
+
 def test_ps_tells_processes_apart(lab: Lab) -> None:
     """The start time is the same at every look; a pid that is nobody's gives 1 and nothing."""
     with subprocess.Popen(["sleep", "600"]) as process:
