@@ -193,7 +193,7 @@ def config_changes(text: str, spec: VmSpec) -> tuple[str, ...]:
 
 def parse(text: str) -> list[Seen]:
     """The lines of `zfs list -Hp -t snapshot,bookmark -o COLUMNS`."""
-    return [seen for line in text.splitlines() if (seen := _parse_line(line)) is not None]
+    return [seen for line in text.split("\n") if (seen := _parse_line(line)) is not None]
 
 
 def _parse_line(line: str) -> Seen | None:
@@ -253,7 +253,7 @@ def _snapshot(vm: str, names: Sequence[str], name: str, parts: Mapping[str, Seen
 def counted(text: str) -> dict[str, dict[str, int]]:
     """Of `zfs list -Hp -t snapshot -o COUNTED`: dataset → snapshot → unix time."""
     found: dict[str, dict[str, int]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         full, _, creation = line.partition("\t")
         dataset, at, name = full.partition("@")
         if at:

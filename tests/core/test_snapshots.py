@@ -94,6 +94,16 @@ def test_a_configuration_that_does_not_fit_is_left_out() -> None:
     assert snapshots.config_changes("", spec) == snapshots.config_changes("{", spec) == ()
 
 
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_property_with_what_else_ends_lines(end: str) -> None:
+    """zfs(8) prints it as it is, and a configuration may have it: the snapshot is seen all the same."""
+    cells = ["zroot/a@then", "1", "2", "3", "0", "-", "web1", "clean", "alice", f'{{"x":"a{end}b"}}']
+
+    (found,) = snapshots.parse("\t".join(cells) + "\n")
+    assert (found.full, found.config) == ("zroot/a@then", f'{{"x":"a{end}b"}}')
+    assert snapshots.counted(f"zroot/a@th{end}en\t7\n") == {"zroot/a": {f"th{end}en": 7}}
+
+
 def test_a_listing_is_read_as_zfs_prints_it() -> None:
     """Tabs between columns, a dash for what is not there, bookmarks by their #."""
     lines = ("zroot/a@one\t7\t99\t4096\t1\tzroot/c,zroot/d\tweb1\tclean\talice\t-", "zroot/a#mark\t8\t100\t-\t-\t-\t-\t-\t-\t-", "no line")
