@@ -235,7 +235,7 @@ class Daemon:
             scrape=metrics.scrape,
             not_ready=self._not_ready,
             drain=lambda: self._guests.drain,
-            why=lambda name: explain_guest(self._guests, name, 1).sentences,
+            why=lambda name: explain_guest(self._guests, name).sentences,
             runs=self._guests.runs,
             consoles=self._last_lines,
             utc=self._host.utc,

@@ -23,6 +23,11 @@ def objections(spec: VmSpec, target: Target) -> tuple[Remark, ...]:
     return tuple(found)
 
 
+def remark_text(remark: Remark) -> str:
+    key, sentence = remark
+    return f"{key}: {sentence}" if key else sentence
+
+
 def releases_accepting(spec: VmSpec) -> dict[Target, tuple[Remark, ...]]:
     """Every release and architecture, each with what is against it; nothing means that it accepts the guest."""
     return {target: objections(spec, target) for target in TARGETS}

@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 
 from bhyved.core import needs
+from bhyved.core.advice import Remark, remark_text
 from bhyved.core.ansi import plain
 from bhyved.core.drain import Drain
 from bhyved.core.reload import Change, Effect, worst
@@ -41,6 +42,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     drain: Drain | None = None
     closing: bool = False
+    objections: tuple[Remark, ...] = ()  # why bhyve of this host would not run it
 
     @property
     def name(self) -> str:
@@ -278,6 +280,8 @@ def _remarks(case: Case) -> Iterator[str]:
         yield f"its limits do not hold: {_quoted(status.unlimited)}"
     elif case.spec is not None and case.spec.limits is not None and status.pid is not None:
         yield f"its bhyve is limited by rctl(8): {case.spec.limits}"
+    if case.objections:
+        yield f"bhyve of this host cannot run it as its file is: {'; '.join(remark_text(each) for each in case.objections)}"
     if case.drain is not None and status.phase in (Phase.WAITING, Phase.BACKOFF, Phase.DOWN):
         drained = f"the host is drained {frozen_text(case.drain.by, case.drain.until_at, '')}, no guest is started"
         reason = "" if case.drain.reason in status.reason else case.drain.reason

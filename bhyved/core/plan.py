@@ -39,7 +39,7 @@ def plan(spec: VmSpec, assigned: Assigned, target: Target, directory: str, extra
     shown = msgspec.structs.replace(assigned, vnc_password=REDACTED if _has_password(spec) else "")
     tree = {name: REDACTED if name.endswith(".password") else value for name, value in bhyveconf.tree(spec, shown, target).items()}
     call = loader_call(spec, assigned, f"{directory}/loader") or LoaderCall(())
-    refused = {str(each): tuple(map(_remark, why)) for each, why in advice.releases_accepting(spec).items() if why}
+    refused = {str(each): tuple(map(advice.remark_text, why)) for each, why in advice.releases_accepting(spec).items() if why}
     return Plan(
         vm=spec.name,
         host=str(target),
@@ -53,7 +53,7 @@ def plan(spec: VmSpec, assigned: Assigned, target: Target, directory: str, extra
         after=tuple(_after(spec, assigned)),
         slots=dict(assigned.slots),
         refused_by=refused,
-        warnings=(*(_remark(remark) for remark in advice.warnings(spec, target)), *extra),
+        warnings=(*(advice.remark_text(remark) for remark in advice.warnings(spec, target)), *extra),
     )
 
 
@@ -98,11 +98,6 @@ def _seed_files(spec: VmSpec, assigned: Assigned) -> dict[str, str]:
     contents = seed.described(spec.cloud_init, REDACTED)
     files = seed.files(spec, contents, assigned.macs, slots.network_identities(spec))
     return {name: data.decode() for name, data in files.items()}
-
-
-def _remark(remark: advice.Remark) -> str:
-    key, sentence = remark
-    return f"{key}: {sentence}" if key else sentence
 
 
 def _before(spec: VmSpec, assigned: Assigned, directory: str) -> Iterator[tuple[str, ...]]:

@@ -10,11 +10,11 @@ import msgspec
 import structlog
 import trio
 
-from bhyved.core import explain, waiting
 from bhyved.core import plan as plans
+from bhyved.core import waiting
 from bhyved.core.answers import Answers, History, Listing, Planned, Shown, Told, Waited, Why
 from bhyved.core.bhyveconf import ConfError
-from bhyved.core.explain import Case
+from bhyved.core.explain import history_line
 from bhyved.core.jsonrpc import REFUSED, Fault, no_such_guest
 from bhyved.core.lifecycle import Answer, Poweroff, Release, Reset, Restart, SetHold, Start, Stop, Wish
 from bhyved.core.params import (
@@ -36,6 +36,7 @@ from bhyved.core.status import Hold, VmStatus, row
 from bhyved.core.waiting import Verdict
 from bhyved.daemon.access import Access, Handler
 from bhyved.daemon.guests import Guests
+from bhyved.daemon.story import explain_guest
 
 _log = structlog.get_logger()
 
@@ -197,28 +198,16 @@ class GuestMethods:
 
     async def _why(self, caller: Access, params: WhyParams) -> Why:
         name = params.name
-        status, spec = self._status(name), self._guests.spec(name)
-        runs = self._guests.runs(name, max(1, params.runs))
-        firsts = () if spec is None else (*spec.order.requires, *spec.order.after)
-        case = Case(
-            status=status,
-            now=self._guests.now(),
-            now_at=self._guests.utc(),
-            spec=spec,
-            runs=runs,
-            others={other.name: other for first in firsts if (other := self._guests.board.get(first)) is not None},
-            changes=self._changes(name),
-            drain=self._guests.drain,
-            closing=self._guests.closing,
-        )
-        told = explain.explain(case)
-        return Why(
-            name=name, phase=status.phase, sentences=told.sentences, runs=runs[-params.runs :] if params.runs else [], hint=told.hint
-        )
+        try:
+            told = explain_guest(self._guests, name)
+        except KeyError:
+            raise no_such_guest(name) from None
+        runs = self._guests.runs(name, params.runs) if params.runs else []
+        return Why(name=name, phase=self._status(name).phase, sentences=told.sentences, runs=runs, hint=told.hint)
 
     async def _history(self, caller: Access, params: HistoryParams) -> History:
         runs = self._guests.runs(params.name, params.last)
-        return History(runs=runs, lines=tuple(map(explain.history_line, runs)))
+        return History(runs=runs, lines=tuple(map(history_line, runs)))
 
     async def _plan(self, caller: Access, params: PlanParams) -> Planned:
         here = self._guests.target

@@ -1,8 +1,10 @@
 """daemon.* and config.*: what concerns the host as a whole."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from bhyved.core import agenda, room
+from bhyved.core import advice, agenda, room
+from bhyved.core.advice import remark_text
 from bhyved.core.agenda import Agenda
 from bhyved.core.answers import Checked, Drained, Info, Memory, Reloaded, You
 from bhyved.core.drain import Drain
@@ -77,12 +79,14 @@ class HostMethods:
             loaded = await self._guests.check()
         except HostError as error:
             raise Fault(REFUSED, "files-unreadable", str(error)) from None
-        too_large = (f"{name}: {why}" for name, spec in sorted(loaded.vms.items()) if (why := self._too_large(spec)))
-        return Checked(problems=tuple(map(str, loaded.problems)), warnings=(*map(str, loaded.warnings), *too_large))
+        unfit = (f"{name}: {why}" for name, spec in sorted(loaded.vms.items()) for why in self._unfit(spec))
+        return Checked(problems=tuple(map(str, loaded.problems)), warnings=(*map(str, loaded.warnings), *unfit))
 
-    def _too_large(self, spec: VmSpec) -> str:
-        """Of a guest that would start by itself, and for which this host never has the memory: why."""
-        return room.impossible(self._guests.room, room.share_of(spec)) if spec.autostart else ""
+    def _unfit(self, spec: VmSpec) -> Iterator[str]:
+        """Why this host cannot run a guest whose file is sound, or never has the memory for one that would start by itself."""
+        yield from (f"bhyve of this host cannot run it: {remark_text(each)}" for each in advice.objections(spec, self._guests.target))
+        if spec.autostart and (why := room.impossible(self._guests.room, room.share_of(spec))):
+            yield why
 
     async def _reload(self, caller: Access, params: ReloadParams) -> Reloaded:
         try:

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from bhyved.core.boot import Boot
 from bhyved.core.config import Problem
 from bhyved.core.exits import ExitKind
 from bhyved.core.lifecycle import Poweroff, Release, Reset, Restart, SetHold, Start, Stop
@@ -14,6 +15,7 @@ from bhyved.core.room import HostMemory, Room
 from bhyved.core.spec import BhyveOptions, Order
 from bhyved.core.status import Desired, Hold, Phase, RunRecord, Suspension
 from bhyved.core.units import Settings
+from bhyved.daemon.story import explain_guest
 from tests.daemon.controlkit import NOON, ROOT, guest, served, user
 
 
@@ -269,6 +271,31 @@ async def test_why_explains_with_the_guests_it_waits_for(tmp_path):
     assert "db1 is held: crashed 6 times" in why["sentences"]
     assert [run["run"] for run in why["runs"]] == ["r4", "r5"]
     assert bare["runs"] == []
+
+
+async def test_a_guest_that_this_host_cannot_run_is_told_of(tmp_path):
+    """When its files are checked, and whenever somebody asks why it is as it is: bhyve itself says nothing, and runs nothing."""
+    foreign = guest("arm1", boot=Boot(loader="u-boot"))
+    async with served(tmp_path, guest("web1"), foreign) as daemon, daemon.client() as client:
+        checked = await client.call("config.check")
+        why = {name: (await client.call("vm.why", name=name))["sentences"] for name in ("web1", "arm1")}
+
+    refusal = "boot.loader: u-boot is the firmware of arm64 hosts"
+    assert checked["warnings"] == [f"arm1: bhyve of this host cannot run it: {refusal}"]
+    assert why["arm1"][-1] == f"bhyve of this host cannot run it as its file is: {refusal}"
+    assert not any("bhyve of this host" in sentence for sentence in why["web1"])
+
+
+async def test_a_suspended_guest_says_for_how_long(tmp_path):
+    """On the page as well: both ask in the same way."""
+    state = Suspension(at=NOON - timedelta(hours=3), by="alice", path="/db/suspend/web1/saved")
+    async with served(tmp_path, guest("web1")) as daemon, daemon.client() as client:
+        daemon.guests.show("web1", phase=Phase.DOWN, suspended=state)
+        why = await client.call("vm.why", name="web1")
+        shown = explain_guest(daemon.guests, "web1").sentences
+
+    assert " 3h ago, at 2026-01-01 09:00:00 UTC by alice" in why["sentences"][0]
+    assert list(shown) == why["sentences"]
 
 
 async def test_history_is_records_and_lines(tmp_path):
