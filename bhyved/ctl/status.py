@@ -123,7 +123,7 @@ def _entries(row: Row) -> list[tuple[str, str]]:
         ("suspended", "" if row["suspended"] is None else _suspended(row["suspended"])),
         ("next start", "" if row["next_start_in_s"] is None else f"in {span(row['next_start_in_s'])}"),
         ("attempts", row["attempts"]),
-        ("held", "" if row["hold"] is None else frozen(row["hold"])),
+        ("on hold", "" if row["hold"] is None else frozen(row["hold"])),
         ("process", "" if row["pid"] is None else f"pid {row['pid']}, run {row['run']}"),
         ("machine", f"{counted(row['cpus'], 'CPU')}, {size(row['memory_bytes'])}"),
         ("consoles", ", ".join(row["serials"])),

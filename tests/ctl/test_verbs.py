@@ -9,7 +9,7 @@ import bhyved
 from tests.ctl.conftest import Vmctl
 from tests.ctl.played import Stream, playing, refuse, row, waited
 
-# --- list, status, show --------------------------------------------------------------------------------------------------------
+# --- list ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_list_is_aligned_and_says_what_is_not_as_it_should_be(vmctl: Vmctl) -> None:
@@ -96,120 +96,6 @@ def test_a_guests_words_cannot_move_the_cursor(vmctl: Vmctl) -> None:
         ran = vmctl(daemon, "list")
 
     assert ran.out.splitlines()[1].endswith("  xy z")
-
-
-def test_status_of_a_guest(vmctl: Vmctl) -> None:
-    """A block with what there is to say, and no line for what there is not."""
-    last = {"kind": "reboot", "status": 0, "signal": None, "at": "2026-01-01T11:00:00.5Z", "text": "the guest rebooted", "hint": ""}
-    with playing(vm_list={"version": 1, "vms": [row("web1", last_exit=last)]}) as daemon:
-        ran = vmctl(daemon, "status", "web1")
-
-    assert ran.out.splitlines() == [
-        "web1: up for 2h1m, ready",
-        "  reason     asked for by autostart",
-        "  wished     up, starts with the host",
-        "  process    pid 4242, run run1",
-        "  machine    2 CPUs, 2G",
-        "  consoles   com1",
-        "  taps       tap3",
-        "  restarts   1 reboots, 2 crashes, 0 failed starts",
-        "  last exit  2026-01-01 11:00:00 UTC: the guest rebooted",
-    ]
-
-
-def test_status_of_a_suspended_guest(vmctl: Vmctl) -> None:
-    """Since when, by whom, where, and whether that is in doubt."""
-    state = {"at": "2026-01-01T11:00:00Z", "by": "alice", "path": "/db/web1/resuming", "doubtful": True}
-    with playing(vm_list={"version": 1, "vms": [row("web1", phase="down", uptime_s=None, suspended=state)]}) as daemon:
-        ran = vmctl(daemon, "status", "web1")
-
-    words = "since 2026-01-01 11:00:00 UTC by alice, in /db/web1/resuming, in doubt: a resume of it was cut short"
-    assert f"  suspended  {words}" in ran.out.splitlines()
-
-
-def test_status_of_the_daemon(vmctl: Vmctl) -> None:
-    """Without names, it is the daemon that is meant, and who the caller is to it."""
-    info = {
-        "version": "1.2",
-        "pid": 7,
-        "started-at": "2026-01-01T12:00:00Z",
-        "uptime-s": 90,
-        "closing": False,
-        "problems": ["metrics.listen: cannot listen on 127.0.0.1:9747: address already in use"],
-        "guests": 3,
-        "memory": None,
-        "drain": {"by": "root", "reason": "memory", "since-at": "2026-01-01T12:01:00Z", "until-at": "2026-01-01T13:00:00Z"},
-        "you": {"uid": 1001, "user": "alice", "role": "none", "owns": ["web1"]},
-    }
-    with playing(daemon_info=info, vm_list={"vms": [row("a"), row("b"), row("c", phase="held")]}) as daemon:
-        ran = vmctl(daemon, "status")
-
-    assert ran.out.splitlines() == [
-        "bhyved 1.2 runs, pid 7",
-        "  since    2026-01-01 12:00:00 UTC, for 1m30s",
-        "  guests   3: 2 up, 1 held",
-        "  drained  by root since 2026-01-01 12:01:00 UTC, until 2026-01-01 13:00:00 UTC: memory",
-        "  problem  metrics.listen: cannot listen on 127.0.0.1:9747: address already in use",
-        "  you      alice (uid 1001), owner of web1",
-    ]
-
-
-G = 1 << 30
-LIMITED = {
-    "total-bytes": 16 * G,
-    "reserve-bytes": G,
-    "limit-bytes": 15 * G,
-    "guests-bytes": 10 * G,
-    "free-bytes": 5 * G,
-    "wired-limit-bytes": 4 * G,
-    "wired-bytes": 2 * G,
-    "overcommit": False,
-}
-UNLIMITED = LIMITED | {"limit-bytes": None, "free-bytes": None, "wired-limit-bytes": None}
-
-
-@pytest.mark.parametrize(
-    ("memory", "lines"),
-    [
-        (LIMITED, ["  memory  16G; guests have 10G of 15G, 5G left for starts, 1G reserved", "  wired   guests have 2G of 4G"]),
-        (UNLIMITED | {"overcommit": True}, ["  memory  16G; guests have 10G, overcommit = true", "  wired   guests have 2G"]),
-        (UNLIMITED | {"total-bytes": None, "wired-bytes": 0}, ["  memory  not known how much; guests have 10G"]),
-    ],
-)
-def test_status_of_the_hosts_memory(vmctl: Vmctl, memory: dict[str, Any], lines: list[str]) -> None:
-    """What guests have, and what is left for those that start by themselves."""
-    info = {"version": "1", "pid": 7, "started-at": "", "uptime-s": 90, "closing": False, "drain": None, "problems": [], "guests": 0}
-    you = {"uid": 0, "user": "root", "role": "root", "owns": []}
-    with playing(daemon_info=info | {"memory": memory, "you": you}, vm_list={"vms": []}) as daemon:
-        ran = vmctl(daemon, "status")
-
-    assert [line for line in ran.out.splitlines() if line.startswith(("  memory", "  wired"))] == lines
-
-
-def test_show(vmctl: Vmctl) -> None:
-    """Keys are named as messages name them, and what waits for a restart comes first."""
-    shown = {
-        "version": 1,
-        "vm": row("web1"),
-        "spec": {"memory": "2G", "disk": [{"path": "/a"}, {"path": "/b"}], "owner": [], "boot": {"loader": "uefi"}},
-        "consoles": [{"port": "com1", "open": True, "problem": "", "offset": 2048, "viewers": 1, "writer": "bob"}],
-        "changes": [{"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"}],
-        "started-spec": True,
-    }
-    with playing(vm_show=shown) as daemon:
-        ran = vmctl(daemon, "show", "web1")
-
-    assert ran.out.splitlines() == [
-        "web1: up for 2h1m, ready",
-        '  memory: "2G" instead of "1G", from its next run on',
-        "",
-        'memory = "2G"',
-        'disk[0].path = "/a"',
-        'disk[1].path = "/b"',
-        'boot.loader = "uefi"',
-        "",
-        "console com1: open, 2K recorded, 1 watching; bob has the keyboard",
-    ]
 
 
 # --- what happened -------------------------------------------------------------------------------------------------------------
