@@ -201,3 +201,20 @@ def test_status_of_a_daemon_that_stops_its_guests(vmctl: Vmctl) -> None:
         lines = vmctl(daemon, "status").out.splitlines()
 
     assert lines[2:4] == ["  guests   none that you may see", "  closing  yes: guests are being stopped"]
+
+
+@pytest.mark.parametrize(
+    ("role", "owns", "words"),
+    [
+        ("root", [], "may do everything"),
+        ("operator", ["web1"], "operator and owner of web1"),
+        ("reader", [], "may look"),
+        ("none", ["web1", "db1"], "owner of web1, db1"),
+        ("none", [], "may do nothing here"),
+    ],
+)
+def test_who_one_is_to_the_daemon(vmctl: Vmctl, role: str, owns: list[str], words: str) -> None:
+    """What the caller may do, in words."""
+    you = {"uid": 1001, "user": "alice", "role": role, "owns": owns}
+    with playing(daemon_info=INFO | {"you": you}, vm_list={"vms": []}) as daemon:
+        assert vmctl(daemon, "status").out.splitlines()[-1] == f"  you     alice (uid 1001), {words}"
