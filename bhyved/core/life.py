@@ -233,7 +233,7 @@ class Life:
         verdict = self.verdict
         return isinstance(verdict, policy.StartAt) and verdict.at <= now and self.want_up and not self._is_frozen(verdict)
 
-    def follow(self, verdict: policy.Verdict, now: float, left_behind: str = "") -> Answer:
+    def follow(self, verdict: policy.Verdict, now: float, left_behind: str) -> Answer:
         """The run has been cleaned up: what was decided comes true, unless the wish has changed since."""
         reason = f"{verdict.reason}; left behind: {left_behind}" if left_behind else verdict.reason
         match verdict:

@@ -648,12 +648,12 @@ def test_a_hold_without_a_reason_says_by_whom() -> None:
 
 def test_a_crash_of_a_held_guest_waits_for_a_person() -> None:
     """So does a reboot; `release` goes on as wished, with a clean book."""
-    for kind in (ExitKind.TRIPLE_FAULT, ExitKind.REBOOT):
+    for kind, said in ((ExitKind.TRIPLE_FAULT, "it ended by triple-fault"), (ExitKind.REBOOT, "the guest rebooted")):
         guest = Guest().run()
         guest.tell(SetHold(hold=HOLD))
         guest.end(kind)
         assert guest.did()[-1] == "clean-all"
-        assert guest.life.decision.startswith("held: ")
+        assert guest.life.decision == f"held: {said}; held by alice: disk swap"
         guest.tell(Cleaned())
         assert guest.phase is Phase.HELD
         guest.tell(Release(by="bob"))
@@ -773,6 +773,24 @@ def test_a_start_that_is_being_prepared_while_the_daemon_begins_to_stop() -> Non
     guest.life.closing = True
     guest.tell(Prepared(loader=False), Cleaned())
     assert (guest.phase, guest.life.reason, guest.did()) == (Phase.DOWN, "bhyved is stopping its guests", ["clean-all"])
+
+
+def test_a_start_that_fails_while_the_daemon_begins_to_stop() -> None:
+    """It is down for what failed, and not tried again."""
+    guest = in_phase(Phase.PREPARING)
+    guest.life.closing = True
+    guest.tell(PrepareFailed("no tap"), Cleaned())
+    assert (guest.phase, guest.life.reason, guest.life.book) == (Phase.DOWN, "no tap", Book())
+
+
+def test_a_new_wish_asks_for_memory_anew() -> None:
+    """A reboot and a crash keep what the guest had; a person's restart, stop and start do not."""
+    guest = in_phase(Phase.BACKOFF)
+    assert guest.life.again
+    guest = in_phase(Phase.UP)
+    assert guest.life.again
+    guest.tell(Restart(by="bob"))
+    assert not guest.life.again
 
 
 def test_a_restart_that_the_stop_of_the_daemon_overtakes_is_cleaned_up_wholly() -> None:
@@ -916,6 +934,7 @@ def test_a_stopped_process_that_outlives_sigkill_is_down_when_it_ends() -> None:
     guest.end(ExitKind.KILLED)
     guest.tell(Cleaned())
     assert guest.phase is Phase.DOWN
+    assert guest.life.reason.endswith("; it has ended since")
 
 
 def test_an_end_in_held_that_nothing_can_have() -> None:
