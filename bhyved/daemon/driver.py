@@ -139,7 +139,8 @@ class VmDriver:
     def orphan(self, why: str) -> None:
         """The guest's file has gone: what runs goes on, nothing starts any more."""
         self._standing.orphaned, self._standing.blocked = True, why
-        self._standing.publish()
+        if not self.broken:
+            self._standing.publish()
 
     def update(self, spec: VmSpec) -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
@@ -147,6 +148,8 @@ class VmDriver:
         health_changes, limits_change = spec.health != standing.spec.health, spec.limits != standing.spec.limits
         standing.configure(spec)
         standing.blocked, standing.orphaned = "", False
+        if self.broken:
+            return  # for whoever starts it again
         if health_changes:
             self._fitness.watch_health()
         if limits_change:
@@ -180,7 +183,7 @@ class VmDriver:
     def set_waiting_for(self, why: str, *, roomless: bool) -> None:
         """What the turnstile holds the guest back for. Memory is told of once: it may take days, and the sentence changes meanwhile."""
         standing = self._standing
-        if why == standing.waiting_for:
+        if self.broken or why == standing.waiting_for:
             return
         has_changed = roomless is not standing.roomless
         standing.waiting_for, standing.roomless = why, roomless
@@ -192,7 +195,7 @@ class VmDriver:
 
     def look(self) -> None:
         """Somebody asks about a guest that is still starting (VNC `wait`, no console): look once more."""
-        if self._life.phase is Phase.STARTING:
+        if self._life.phase is Phase.STARTING and not self.broken:
             self._start(self._ascent.look)
 
     async def suspend(self, by: str) -> Answer:

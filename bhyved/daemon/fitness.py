@@ -26,6 +26,7 @@ class Fitness:
     ) -> None:
         self._of, self._turns, self._deeds = standing, turns, deeds
         self._submit, self._start = submit, start
+        self._waiting = trio.CancelScope()  # for the guest to be ready
         around = standing.around
         self._health = HealthWatch(standing.name, around.consoles, standing.machine, ill=self._fell_ill, well=self._got_well, start=start)
 
@@ -44,11 +45,13 @@ class Fitness:
         if of.spec.order.ready is None:
             self._ready(run)
         else:
-            self._start(self._wait_ready, run)
+            self._waiting = trio.CancelScope()
+            self._start(self._wait_ready, self._waiting, run)
             of.publish()
 
     def over(self) -> None:
         """The run has ended."""
+        self._waiting.cancel()
         self._health.over()
         self._of.ill = ""
 
@@ -68,7 +71,7 @@ class Fitness:
         path = self._of.agent_path(run)
         return Questions(self._of.name, around.consoles, around.commands, around.spec.run_as or "", self._of.agent, path)
 
-    async def _wait_ready(self, run: Run) -> None:
+    async def _wait_ready(self, scope: trio.CancelScope, run: Run) -> None:
         of, ready = self._of, self._of.spec.order.ready
         assert ready is not None
         since = run.console_since
@@ -81,8 +84,10 @@ class Fitness:
                 of.publish()
 
         no("")
-        in_time = await self._questions(run).ready(ready, since, uptime_s, no)
-        if of.run is not run:
+        in_time = False
+        with scope:
+            in_time = await self._questions(run).ready(ready, since, uptime_s, no)
+        if scope.cancelled_caught or of.run is not run:
             return
         if in_time:
             of.set_up(run)

@@ -12,12 +12,12 @@ from bhyved.core.config import Loaded
 from bhyved.core.drain import Drain
 from bhyved.core.errors import HostError
 from bhyved.core.exits import Outcome, Stage
-from bhyved.core.lifecycle import Event, Poweroff, Restart, Shutdown, Start, Stop, Turn
+from bhyved.core.lifecycle import Event, Poweroff, Restart, SetHold, Shutdown, Start, Stop, Turn
 from bhyved.core.room import HostMemory
-from bhyved.core.spec import DaemonSpec, Hooks, Order, Ready, VmSpec
+from bhyved.core.spec import DaemonSpec, Health, Hooks, Order, Ready, VmSpec
 from bhyved.core.spec import Restart as RestartSpec
 from bhyved.core.spec import Stop as StopSpec
-from bhyved.core.status import Desired, Phase, VmRecord
+from bhyved.core.status import Desired, Hold, Phase, VmRecord
 from bhyved.core.units import Duration, Limit
 from bhyved.core.values import GuestName, Pattern, Text
 from bhyved.daemon.ascent import Ascent
@@ -567,3 +567,38 @@ async def test_a_bug_in_the_daemons_last_moment_is_not_its_end(autojump_clock: t
 
         it.guests._drivers["bad"]._life.step = fail  # type: ignore[method-assign, assignment]
         assert it.start("bad").code == "internal-error"
+
+
+async def test_nobody_asks_whether_a_guest_is_ready_that_has_ended(autojump_clock: trio.abc.Clock) -> None:
+    """Nor whether its next run is, on behalf of the one before."""
+    spec = guest(order=Order(ready=Ready(command=(Text("/bin/ask"),))))
+    async with lab(spec) as it:
+        it.host.command_status = 1
+        it.machine().lives = [Life(after_s=5.5, status=1)]
+        it.start()
+        await it.phase(Phase.UP)
+        await it.phase(Phase.DOWN)
+        asked = len(it.host.ran)
+        await trio.sleep(60)
+
+        assert asked == 6
+        assert len(it.host.ran) == asked
+
+
+async def test_a_reload_does_not_hide_a_bug(autojump_clock: trio.abc.Clock) -> None:
+    """A guest that nobody drives says so until somebody starts it again, with what its file says by then; others get theirs."""
+    changed = guest("bad", health=Health(ping=Text("192.0.2.1")), memory=guest().memory.parse("3G"))
+    async with lab(guest("bad", autostart=True), daemon=FAST) as it:
+        await it.phase(Phase.UP, "bad")
+        it.machine("bad").press = None  # type: ignore[method-assign, assignment]  # a bug of ours
+        it.stop("bad")
+        reason = (await it.phase(Phase.HELD, "bad")).reason
+        for vms in ({"bad": changed, "new": guest("new", autostart=True)}, {}, {"bad": changed}):
+            it.files.loaded = Loaded(daemon=FAST, vms=vms)
+            await it.guests.reload(plan_only=False, prune=False, by="alice")
+            assert (it.status("bad").phase, it.status("bad").reason) == (Phase.HELD, reason)
+            assert it.guests.submit("bad", SetHold(hold=Hold(by="alice", since_at=NOON))).code == "internal-error"
+        assert it.start("bad").ok
+        await trio.testing.wait_all_tasks_blocked()
+        await it.phase(Phase.UP, "bad")
+        assert it.machine("bad").orders[-1].spec == changed
