@@ -84,12 +84,14 @@ def _last(asked: Asked) -> int | None:
 def _print_log(connection: Connection, asked: Asked, name: str, where: Where, printer: Printer) -> int:
     """What is recorded of one guest. Of several, one without a console is no reason to stop."""
     try:
-        _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
+        port, _, end = _print_pages(connection, asked, name, asked.text("port") or "", where, printer)
     except Failure as failure:
         if printer.is_single or failure.status == UNREACHABLE:
             raise
         print(f"vmctl: {name}: {failure.text}", file=sys.stderr)
         return FAILED
+    if printer.is_single and not end:
+        print(f"{name} has printed nothing on {port} yet", file=sys.stderr)
     return OK
 
 

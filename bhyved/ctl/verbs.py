@@ -229,7 +229,7 @@ VERBS = (
         "wishes:release",
         "take guests off hold",
         guests="some-or-all",
-        about="Those that the hold has kept down start.",
+        about="Those that the hold has kept down start, and so do those that are held.",
         options=(ALL,),
         examples=(("vmctl release web1", ""),),
     ),

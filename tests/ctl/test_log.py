@@ -64,6 +64,15 @@ def test_a_log(vmctl: Vmctl) -> None:
     ]
 
 
+def test_a_console_that_has_said_nothing(vmctl: Vmctl) -> None:
+    """Whoever looks is told that it is not the log that is broken; marks alone are shown as they are."""
+    with playing(console_log=page(mark(0, "exit", "no firmware"), next=0)) as daemon:
+        ran = vmctl(daemon, "log", "a")
+
+    assert (ran.status, ran.out) == (0, "--- 2026-01-01T12:00:00Z exit: no firmware ---\n")
+    assert ran.err == "a has printed nothing on com1 yet\n"
+
+
 def test_pages_are_one_log(vmctl: Vmctl) -> None:
     """A character may be cut in two by the end of a page; the daemon is asked on from there, up to the same end."""
     pages = [page(out(0, b"one\ntw\xc3"), next=8, more=True, until=20), page(out(8, b"\xb6\nthree"), next=20, until=20)]
