@@ -42,7 +42,8 @@ class Freezing:
         if run is None or of.life.phase is not Phase.UP or not path:
             yield Frozen()
             return
-        why, said = await self._freeze(run, path)
+        with trio.CancelScope(shield=True):  # bounded by the agent's limits: once it is asked, the guest has to be thawed
+            why, said = await self._freeze(run, path)
         try:
             yield Frozen(is_frozen=not why, why=why)
         finally:

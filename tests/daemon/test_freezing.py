@@ -148,6 +148,25 @@ async def test_a_snapshot_that_fails_leaves_no_guest_frozen(tmp_path: Path) -> N
         assert played.did == ["freeze", "thaw"] * 2
 
 
+async def test_whoever_goes_while_a_guest_is_being_frozen_leaves_it_thawed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent has been asked and has not answered yet."""
+    monkeypatch.setattr(freezing, "FREEZE_S", 1.0)
+    async with up(tmp_path) as (it, played, snapshots, _):
+        played.silent.add("guest-fsfreeze-freeze")
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def take() -> None:
+                await snapshots.take("web1", "one", by="bob")
+
+            await until(lambda: played.is_frozen)
+            nursery.cancel_scope.cancel()
+
+        assert not played.is_frozen
+        assert played.did == ["freeze", "thaw"]
+        assert it.vault.records["web1"].frozen_run == ""
+
+
 @pytest.mark.parametrize("how", ["silent", "refused"])
 async def test_an_agent_that_does_not_freeze(tmp_path: Path, how: str) -> None:
     """The snapshot is what a power cut leaves, and says why; whatever was frozen all the same is thawed."""
