@@ -76,6 +76,16 @@ def table(
     return "\n".join(lines) + "\n"
 
 
+def wrapped(sentence: str, indent: str = "") -> str:
+    """A sentence behind its indent, broken between words where a terminal would break it within one."""
+    limit = width()
+    if limit is None or len(indent) + len(sentence) <= limit:
+        return indent + sentence
+    from textwrap import fill
+
+    return fill(sentence, limit, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False)
+
+
 def _with_colour(line: str, widths: Sequence[int], cell: str, colour: str) -> str:
     """The second column painted, if the cut has left it whole."""
     start = widths[0] + 2

@@ -7,13 +7,14 @@ import sys
 from bhyved.ctl.amounts import moment, one_line, span
 from bhyved.ctl.arguments import Asked
 from bhyved.ctl.asking import connect, print_json
-from bhyved.ctl.columns import has_colour, painted, table
+from bhyved.ctl.columns import has_colour, painted, table, wrapped
 from bhyved.ctl.connection import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_INDENT, _HINT = "  ", "hint:"
 RUNS = 3
 LAST = 20
 #: What a guest and its bhyve said last: enough for a panic, not for a boot.
@@ -37,9 +38,10 @@ def why(asked: Asked) -> int:
 def _why(told: dict[str, Any]) -> str:
     on = has_colour()
     first, *rest = map(one_line, told["sentences"])
-    text = painted(first, "bold", on=on) + "\n" + "".join(f"  {sentence}\n" for sentence in rest)
+    text = painted(wrapped(first), "bold", on=on) + "\n" + "".join(f"{wrapped(sentence, _INDENT)}\n" for sentence in rest)
     if told["hint"]:
-        text += f"  {painted('hint:', 'cyan', on=on)} {one_line(told['hint'])}\n"
+        hint = wrapped(f"{_HINT} {one_line(told['hint'])}", _INDENT)
+        text += hint.replace(_HINT, painted(_HINT, "cyan", on=on), 1) + "\n"
     runs = told["runs"]
     if runs:
         rows = [(moment(run["began-at"]), span(run["uptime-s"]), one_line(run["text"]), one_line(run["decision"])) for run in runs]

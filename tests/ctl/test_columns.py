@@ -72,6 +72,31 @@ def test_no_colour(monkeypatch: pytest.MonkeyPatch, term: str, environment: dict
     assert "\x1b" not in "".join(screen(monkeypatch, term, **environment))
 
 
+def test_sentences_are_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the terminal would do it within them; a word that is longer than the line stays whole, to be copied."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    why = {
+        "name": "a",
+        "phase": "backoff",
+        "sentences": ["a waits before it is started again: disk /dev/zvol/zroot/vm/a-disk-with-a-long-name is gone", "next start in 4s"],
+        "runs": [],
+        "hint": "vmctl start a starts it now and forgets the count",
+    }
+    with playing(vm_why=why) as daemon, person(daemon.path, "why", "a", term="xterm") as somebody:
+        assert somebody.status() == 0
+        lines = somebody.screen.decode().replace("\r\n", "\n").splitlines()
+
+    assert lines == [
+        "a waits before it is started again: disk",
+        "  /dev/zvol/zroot/vm/a-disk-with-a-long-name",
+        "  is gone",
+        "  next start in 4s",
+        "  hint: vmctl start a starts it now and",
+        "    forgets the count",
+    ]
+
+
 def test_pairs_leave_out_what_there_is_not() -> None:
     """Names are padded to the longest that is shown."""
     assert pairs([("a", "1"), ("longer", ""), ("bc", "2")]) == "  a   1\n  bc  2\n"
