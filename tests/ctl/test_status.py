@@ -106,7 +106,10 @@ def test_show(vmctl: Vmctl) -> None:
         "version": 1,
         "vm": row("web1"),
         "spec": {"memory": "2G", "disk": [{"path": "/a"}, {"path": "/b"}], "owner": [], "boot": {"loader": "uefi"}},
-        "consoles": [{"port": "com1", "open": True, "problem": "", "offset": 2048, "viewers": 1, "writer": "bob"}],
+        "consoles": [
+            {"port": "com1", "open": True, "problem": "", "offset": 2048, "viewers": 1, "writer": "bob"},
+            {"port": "com2", "open": False, "problem": "there is no such line", "offset": 0, "viewers": 0, "writer": ""},
+        ],
         "changes": [{"key": "memory", "old": "1G", "new": "2G", "effect": "next-guest-reboot"}],
         "started-spec": True,
     }
@@ -123,6 +126,7 @@ def test_show(vmctl: Vmctl) -> None:
         'boot.loader = "uefi"',
         "",
         "console com1: open, 2K recorded, 1 watching; bob has the keyboard",
+        "console com2: not open, 0B recorded, 0 watching; there is no such line",
     ]
 
 
@@ -130,6 +134,7 @@ def test_status_of_a_guest_that_needs_somebody(vmctl: Vmctl) -> None:
     """Each thing that is not as it should be has its line."""
     odd = row(
         "web1",
+        phase_s=3.0,  # it is the run that counts
         ready=False,
         adopted=True,
         ill="no answer three times",
@@ -169,6 +174,25 @@ def test_status_of_a_guest_that_needs_somebody(vmctl: Vmctl) -> None:
         "  taps          tap3",
         "  restarts      1 reboots, 2 crashes, 0 failed starts",
         "  forced stops  2",
+    ]
+
+
+def test_status_of_a_guest_that_is_down(vmctl: Vmctl) -> None:
+    """Whether it is ready and which process it is are no questions then."""
+    state = {"at": "2026-01-01T11:00:00Z", "by": "", "path": "/db/web1/saved", "doubtful": False}
+    down = row("web1", phase="down", desired="down", uptime_s=None, phase_s=600.0, pid=None, autostart=False, suspended=state)
+    with playing(vm_list={"version": 1, "vms": [down]}) as daemon:
+        ran = vmctl(daemon, "status", "web1")
+
+    assert ran.out.splitlines() == [
+        "web1: down for 10m",
+        "  reason     asked for by autostart",
+        "  wished     down",
+        "  suspended  since 2026-01-01 11:00:00 UTC, in /db/web1/saved",
+        "  machine    2 CPUs, 2G",
+        "  consoles   com1",
+        "  taps       tap3",
+        "  restarts   1 reboots, 2 crashes, 0 failed starts",
     ]
 
 
