@@ -177,6 +177,8 @@ class VmDriver:
     def open_again(self, by: str) -> None:
         """The stop of all guests is taken back: those that are wished up start, when no hold is on them."""
         self._life.closing = False
+        if self._early is not None:  # asked to stop, and looked at first
+            self._early = [wish for wish in self._early if not isinstance(wish, lifecycle.Shutdown)]
         if self.is_over and self._life.desired is Desired.UP:
             self.submit(lifecycle.Start(by=by, auto=True))
 

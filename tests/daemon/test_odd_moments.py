@@ -602,3 +602,28 @@ async def test_a_reload_does_not_hide_a_bug(autojump_clock: trio.abc.Clock) -> N
         await trio.testing.wait_all_tasks_blocked()
         await it.phase(Phase.UP, "bad")
         assert it.machine("bad").orders[-1].spec == changed
+
+
+@pytest.mark.parametrize("moment", ["while it starts", "while nobody knows whether it runs"])
+async def test_a_drain_that_is_taken_back_at_once_stops_nobody(moment: str, autojump_clock: trio.abc.Clock) -> None:
+    """A guest that has to be looked at before it is stopped goes on, though it had been asked already."""
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        machine = host.machine("web1")
+        machine.found = found(guest())
+        machine.lives = [Life(title_s=10.0)]
+        if moment != "while it starts":
+            machine.find_fails = [HostError("too many open files")]
+        async with lab(guest(autostart=True), daemon=FAST, host=host) as it:
+            assert it.status().phase is (Phase.STARTING if moment == "while it starts" else Phase.WAITING)
+            it.guests.set_drain(drained(it))
+            with trio.fail_after(1):
+                while not it.guests._drivers["web1"]._early:
+                    await trio.lowlevel.checkpoint()
+            it.guests.set_drain(None)
+            await it.phase(Phase.UP)
+            await trio.sleep(100)
+
+            assert it.status().phase is Phase.UP
+            assert machine.did == []
+        nursery.cancel_scope.cancel()
