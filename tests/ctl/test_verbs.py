@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import bhyved
+from bhyved.ctl import asking
+from bhyved.ctl.connection import UNREACHABLE, Failure
 from tests.ctl.conftest import Vmctl
 from tests.ctl.played import Stream, playing, refuse, row, waited
 
@@ -193,6 +195,40 @@ def test_events_of_one_guest(vmctl: Vmctl) -> None:
         vmctl(daemon, "events", "--vm", "a", "b")
 
         assert [params["names"] for params in daemon.params("events.subscribe")] == [["a"], ["a"], ["b", "a"]]
+
+
+@pytest.mark.parametrize(("words", "count"), [((), 50), (("-n", "60"), 60), (("-f",), 10), (("-f", "-n", "3"), 3)])
+def test_how_many_events_are_shown(vmctl: Vmctl, words: tuple[str, ...], count: int) -> None:
+    """Without a word for it, what fits a person; of one who follows, less."""
+    streams = [Stream({"next": 3}, *(event(2) for _ in range(100)), END)]
+
+    def subscribe(params: Any) -> Any:
+        return streams.pop() if streams else refuse(-32001, "not-permitted", "no more")(params)
+
+    with playing(events_subscribe=subscribe) as daemon:
+        assert vmctl(daemon, "events", *words).out.count("\n") == count
+
+
+def test_events_wait_for_a_daemon_that_does_not_listen_yet(vmctl: Vmctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was there has been restarted: its next attempt to be heard may be too early."""
+    monkeypatch.setattr("bhyved.ctl.events.AGAIN_S", 0.01)
+    attempts = iter((True, False, True))
+
+    def connect(asked: Any) -> Any:
+        if not next(attempts):
+            raise Failure(UNREACHABLE, "bhyved does not run")
+        return asking.connect(asked)
+
+    monkeypatch.setattr("bhyved.ctl.events.connect", connect)
+    streams = [Stream({"next": 3}, event(3), END), Stream({"next": 3}, close=True)]
+
+    def subscribe(params: Any) -> Any:
+        return streams.pop(0) if streams else refuse(-32001, "not-permitted", "no more")(params)
+
+    with playing(events_subscribe=subscribe) as daemon:
+        assert vmctl(daemon, "events", "-f").status == 77
+
+    assert next(attempts, None) is None
 
 
 def test_events_go_on_over_a_restart_of_the_daemon(vmctl: Vmctl, monkeypatch: pytest.MonkeyPatch) -> None:
