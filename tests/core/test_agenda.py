@@ -38,7 +38,7 @@ def test_a_boot_is_the_order_of_the_autostart_guests():
         "  1. db1",
         "  2. web1 after db1, when it is ready or after 30s; nfs1, which does not start by itself; the pool tank",
     ]
-    assert plan.steps[1].after == ("db1", "nfs1")
+    assert [(step.name, step.after, step.waits) for step in plan.steps] == [("db1", (), ""), ("web1", ("db1", "nfs1"), "")]
     assert plan.fits
 
 
@@ -52,10 +52,14 @@ def test_a_boot_says_who_waits_for_memory():
     assert [bool(step.waits) for step in plan.steps] == [True, False]
     assert not plan.fits
 
+    two = among(*(guest(name, memory=Size(8 << 30)) for name in ("big", "huge")))
+    assert agenda.boot(two, PACE, memory).text.splitlines()[0] == "0 guests start, 2 at a time, 2s apart; 2 guests wait for memory"
+
 
 @pytest.mark.parametrize(
     ("ready", "after", "requires"),
     [
+        (None, "when it is up", "when it is up"),
         (Ready(uptime=Duration(20)), "when it has been up for 20s", "when it has been up for 20s"),
         (Ready(tcp="192.0.2.1:80", timeout=Duration(30)), "when it is ready or after 30s", "when it is ready or after 30s"),
         (
@@ -65,7 +69,7 @@ def test_a_boot_says_who_waits_for_memory():
         ),
     ],
 )
-def test_a_boot_says_how_long_guests_wait_for_others(ready: Ready, after: str, requires: str) -> None:
+def test_a_boot_says_how_long_guests_wait_for_others(ready: Ready | None, after: str, requires: str) -> None:
     """Merely to come after a guest is another thing than to require it."""
     specs = among(
         guest("db1", order=Order(ready=ready)), guest("a", order=Order(after=("db1",))), guest("b", order=Order(requires=("db1",)))
@@ -99,7 +103,21 @@ def test_a_shutdown_is_the_reverse_and_takes_the_longest_chain():
     assert steps["db1"].up_to_s == pytest.approx(60.0)
     assert plan.needs_s == pytest.approx(60.0)
     assert plan.fits
-    assert "every guest gets its time" in plan.text
+    assert (plan.budget_s, steps["db1"].after, steps["x"].after) == (70, ("web1",), ())
+    assert plan.text.splitlines() == [
+        "3 guests stop within 1m at the latest; the host gives 1m10s: every guest gets its time",
+        "  1. web1: at most 20s",
+        "  2. x: at most 10s",
+        "  3. db1: at most 40s, after web1",
+    ]
+
+
+def test_whom_a_guest_stops_after_is_named():
+    """All of them."""
+    order = Order(after=("db1",))
+    plan = agenda.shutdown(among(guest("db1"), guest("web1", order=order), guest("web2", order=order)), None)
+
+    assert plan.steps[-1].text == "db1: at most 1m20s, after web1, web2"
 
 
 def test_a_shutdown_that_does_not_fit_says_what_to_set():
@@ -108,7 +126,10 @@ def test_a_shutdown_that_does_not_fit_says_what_to_set():
 
     assert not plan.fits
     assert plan.needs_s == 320.0
-    assert "rcshutdown_timeout and kern.init_shutdown_timeout" in plan.text
+    assert plan.text.splitlines()[0] == (
+        "1 guest stops within 5m20s at the latest, but the host gives 1m25s: timeouts are cut short; "
+        "set rcshutdown_timeout and kern.init_shutdown_timeout higher"
+    )
 
 
 @pytest.mark.parametrize("timeout_s", [3, 20, 46, 47, 60, 300])
@@ -130,5 +151,7 @@ def test_a_chain_needs_the_sum_of_its_guests():
 
 def test_nothing_to_stop_fits():
     """Without guests there is nothing that could not fit."""
-    assert agenda.shutdown({}, 0.0).fits
+    nothing = agenda.shutdown({}, 0.0)
+    assert nothing.fits
+    assert nothing.text == "no guest would have to be stopped\n"
     assert agenda.shutdown(among(guest("a")), None).fits
