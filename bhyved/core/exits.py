@@ -173,10 +173,11 @@ def hint_for(stderr: str) -> str:
     return next((hint for pattern, hint in HINTS if pattern.search(stderr)), "")
 
 
-def classify(outcome: Outcome, *, was_up: bool, asked: bool) -> Exit:
+def classify(outcome: Outcome, *, was_up: bool, asked: bool, forced: bool = False) -> Exit:
     """Say what an outcome of the stage `running` means.
 
     `was_up`: the title had changed, or the guest had printed something. `asked`: an operator or the daemon was stopping it.
+    `forced`: its power had been cut, which bhyve's status does not tell from a guest that powers off (contract 1.7.1).
     """
     status, stderr = outcome.status, outcome.stderr
     hint = hint_for(stderr)
@@ -189,6 +190,8 @@ def classify(outcome: Outcome, *, was_up: bool, asked: bool) -> Exit:
     kind, text = _by_status(outcome, was_up=was_up)
     if status == 0 and _PIPE_LIMIT.search(stderr):
         kind, text = ExitKind.START_ERROR, "bhyve ran out of descriptors"
+    if kind is ExitKind.POWEROFF and forced:
+        text = "its power was cut"
     clean = kind in (ExitKind.REBOOT, ExitKind.POWEROFF, ExitKind.HALT, ExitKind.SUSPENDED)
     final = status == 1 and kind is ExitKind.START_ERROR and _RESTORE.search(stderr) is not None
     return Exit(kind=kind, text=text, status=status, hint="" if clean else hint, final=final)

@@ -387,7 +387,7 @@ class VmDriver:
         self._deeds.over()
         now, now_at = self._around.host.monotonic(), self._around.host.utc()
         asked = life.is_stopping
-        end = classify(outcome, was_up=run.was_up, asked=asked)
+        end = classify(outcome, was_up=run.was_up, asked=asked, forced=life.forced)
         last = runs.last_exit(end, outcome, now_at)
         uptime_s = run.uptime_s(now, outcome.at)
         stop_s = None if run.stop_began is None else now - run.stop_began

@@ -147,6 +147,15 @@ def test_an_end_by_a_signal_keeps_status_and_signal(status: int, asked: bool, si
     assert (end.status, end.signal) == (status, signal)
 
 
+@pytest.mark.parametrize(("status", "text"), [(1, "its power was cut"), (2, "the guest halted its CPUs"), (0, "the guest rebooted")])
+def test_a_power_cut_is_not_the_guests_doing(status: int, text: str) -> None:
+    """bhyve ends with one status for both; whoever has cut the power knows. It stays a power-off for those that count."""
+    end = classify(Outcome(stage=Stage.RUNNING, status=status, node_present=True), was_up=True, asked=True, forced=True)
+
+    assert end.text == text
+    assert (end.kind is ExitKind.POWEROFF) is (status == 1)
+
+
 def test_a_clean_end_has_no_remedy() -> None:
     """What bhyve muttered hours before does not make a power-off look like a fault."""
     outcome = Outcome(stage=Stage.RUNNING, status=1, stderr="bind: Address already in use\n", node_present=True)

@@ -200,7 +200,7 @@ ENDS: dict[str, tuple[str, tuple[str, int | None, int | None, str, str]]] = {
     ),
     "stubborn": (
         sim("boot 0.1s; acpi ignore; print last words; wait", more=f'{ONCE}[stop]\ntimeout = "1s"\n'),
-        ("poweroff", 1, None, "the guest powered off", "it did not shut down in time"),
+        ("poweroff", 1, None, "its power was cut", "it did not shut down in time"),
     ),
     "taken": (sim(more=ONCE), ("destroyed", 4, None, "destroyed from outside", "starting again in 1h (crash 1 of 5)")),
     "asleep": (sim(more=f"autostart = false\n{ONCE}"), ("suspended", 5, None, "suspended to a file", "stays down")),
