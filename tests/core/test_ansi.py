@@ -22,6 +22,7 @@ from bhyved.core.ansi import decode, plain, plain_bytes
         ("|\b/\b-\b\\\bdone", "done"),
         ("10%\r55%\r100%\n", "100%\n"),
         ("lss\b \b -l", "ls -l"),
+        ("50% done\r100", "100 done"),
         ("tab\there\x07\x00", "tab\there"),
         ("gnirts\u202estring", "gnirtsstring"),
         ("größe ✓ 漢字", "größe ✓ 漢字"),

@@ -1,9 +1,12 @@
 """The ring: what is kept of a console, and what a reader is told is missing."""
 
+import struct
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhyved.core.ring import Ring, buffer_bytes
+from bhyved.core.ring import Ring, buffer_bytes, found
 
 
 def ring(first: int = 8, latest: int = 16, origin: int = 0) -> Ring:
@@ -84,6 +87,89 @@ def test_takes_over_a_ring_of_another_size() -> None:
 
     assert new.read(0) == [(4, b"456789ab")]
     assert (new.end, new.run_start, new.run, new.running) == (12, 10, "run-1", True)
+
+
+def test_takes_over_the_end_of_a_run() -> None:
+    """A run that is over stays over, one that began long ago is the whole of what is left."""
+    old = ring(first=4, latest=8)
+    old.start_run("run-1")
+    old.append(b"0123456789abcdef")
+    old.end_run()
+    new = Ring(bytearray(buffer_bytes(16, 32)), 16, 32)
+    new.take_over(old)
+
+    assert not old.running
+    assert (new.run, new.stream, new.running) == ("run-1", "abcd", False)
+    assert new.read(0) == [(8, b"89abcdef")]
+    assert (new.origin, new.run_start, new.end) == (8, 8, 16)
+
+
+def test_a_ring_is_found_whatever_its_sizes() -> None:
+    """They stand in its buffer, which is then just as long."""
+    buffer = bytearray(buffer_bytes(8, 16))
+    Ring(buffer, 8, 16).begin(5, "abcd")
+    there = found(buffer)
+
+    assert there is not None
+    assert (there.origin, there.end, there.stream) == (5, 5, "abcd")
+    assert found(buffer + b"\0") is None
+    assert found(buffer[:-1]) is None
+    assert found(bytearray(buffer_bytes(8, 16))) is None
+    assert found(bytearray(b"short")) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "origin", "run_start", "is_whole"),
+    [
+        (20, 10, 15, True),
+        (10, 10, 10, True),
+        (20, 10, 10, True),
+        (20, 10, 20, True),
+        (20, 10, 21, False),
+        (20, 10, 9, False),
+        (9, 10, 9, False),
+    ],
+)
+def test_offsets_that_cannot_be_are_no_ring(end: int, origin: int, run_start: int, is_whole: bool) -> None:
+    """A damaged file: a run that began behind the end, or before the ring did."""
+    buffer = bytearray(buffer_bytes(8, 16))
+    Ring(buffer, 8, 16).begin(0, "abcd")
+    struct.pack_into("=QQQ", buffer, 24, end, origin, run_start)
+
+    assert Ring(buffer, 8, 16).is_whole() is is_whole
+
+
+def test_the_earliest_byte_is_the_runs_first_where_that_is_kept() -> None:
+    """Else it is the oldest from which on nothing is missing."""
+    kept = ring(first=4, latest=8)
+    kept.append(b"0123")
+    assert (kept.earliest, kept.oldest) == (0, 0)
+    kept.start_run("run-1")
+    kept.append(b"0123456789abcdef")
+    assert (kept.earliest, kept.oldest) == (4, 12)
+
+    without = ring(first=0, latest=8)
+    without.append(b"0123456789abcdef")
+    assert (without.earliest, without.oldest) == (8, 8)
+
+
+def test_a_name_that_is_too_long_is_cut() -> None:
+    """What stands behind it stays what it was."""
+    kept = ring()
+    kept.append(b"x")
+    kept.start_run("r" * 1000)
+    assert set(kept.run) == {"r"}
+    assert (kept.stream, kept.end, kept.read(0)) == ("abcd", 1, [(0, b"x")])
+
+
+def test_a_ring_that_is_released_lets_its_buffer_go() -> None:
+    """So that the mapping below it can be closed."""
+    buffer = bytearray(buffer_bytes(8, 16))
+    kept = Ring(buffer, 8, 16)
+    with pytest.raises(BufferError):
+        buffer.clear()
+    kept.release()
+    buffer.clear()
 
 
 def test_last_lines_begin_after_the_right_newline() -> None:
