@@ -140,9 +140,19 @@ def _seed_remarks(spec: VmSpec) -> Iterator[Remark]:
 
 
 def _windows_remarks(spec: VmSpec) -> Iterator[Remark]:
-    """Client Windows uses two sockets at most, however many it is given; it also keeps local time."""
-    if spec.clock == "localtime" and spec.cpus.sockets > 2:
+    """Windows keeps local time, by which it is known here. Its client editions use two sockets at most, however many they are given."""
+    if spec.clock != "localtime":
+        return
+    if spec.cpus.sockets > 2:
         yield "cpus", f"{spec.cpus.sockets} sockets: Windows uses as many as its licence says, mostly 2; use cores instead"
+    if spec.graphics is None or not any(drive.when == "install" for drive in spec.cdrom):
+        return
+    for index, disk in enumerate(spec.disk):
+        if disk.model in ("virtio-blk", "virtio-scsi"):
+            yield f"disk[{index}].model", f"the installer of Windows has no driver for {disk.model} and finds no disk; nvme needs none"
+    for index, card in enumerate(spec.network):
+        if card.model == "virtio-net":
+            yield f"network[{index}].model", "Windows has no driver for virtio-net until virtio-win is installed; e1000 needs none"
 
 
 def _boot_remarks(spec: VmSpec) -> Iterator[Remark]:

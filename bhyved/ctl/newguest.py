@@ -59,6 +59,8 @@ class Place:
 
     def judged(self, text: str) -> VmSpec:
         """The guest, if all files together would be accepted with it. Raises Failure."""
+        from bhyved.core import advice
+        from bhyved.core.assigned import Target
         from bhyved.core.config import Source, load
         from bhyved.host import seedfiles
 
@@ -76,6 +78,8 @@ class Place:
         for warning in loaded.warnings:
             if name in warning.vms:
                 print(f"warning: {warning}", file=sys.stderr)
+        for remark in advice.warnings(loaded.vms[name], Target()):
+            print(f"warning: {advice.remark_text(remark)}", file=sys.stderr)
         return loaded.vms[name]
 
     def write(self, text: str, *, otherwise: str = "") -> None:

@@ -151,6 +151,9 @@ def test_arm64_gets_no_letter_it_refuses() -> None:
     assert not {"-A", "-H", "-P", "-w", "-u", "-l", "-K", "-x", "-Y", "-e"} & set(argv)
 
 
+WINDOWS = 'clock = "localtime"\n[graphics]\n[[cdrom]]\npath = "/iso"\nwhen = "install"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -167,6 +170,8 @@ def test_arm64_gets_no_letter_it_refuses() -> None:
         ('[[disk]]\npath = "/d"\nslot = "5:1"', "disk:/d"),
         ('wired = true\n[[passthru]]\ndevice = "2/0/0"', "passthru[0].device"),
         ('clock = "localtime"\ncpus = 4', "cpus"),
+        (f"{WINDOWS}[[disk]]\npath = '/d'", "disk[0].model"),
+        (f"{WINDOWS}[[disk]]\npath = '/d'\nmodel = 'nvme'\n[[network]]\nbridge = 'b'", "network[0].model"),
         ("[boot]\nkeep-vars = false", "boot.keep-vars"),
         ('[boot]\nloader = "bhyveload"', "boot.loader"),
         ('[boot]\nloader = "grub"', "boot.loader"),

@@ -83,6 +83,19 @@ def test_the_file_is_short_and_says_what_was_asked(vmctl: Vmctl, place: Place) -
     assert stat.S_IMODE(place.file().stat().st_mode) == 0o644
 
 
+def test_what_will_surprise_is_said_at_once(vmctl: Vmctl, place: Place) -> None:
+    """The installer of Windows finds neither disk nor network where it needs a driver; with other models nothing is said."""
+    words = ["-T", "windows11", "-d", "64G", "-b", "bridge0", "--iso", "/iso/win11.iso", "-c", place.main]
+    warned = vmctl(None, "create", "win1", *words)
+    quiet = vmctl(None, "create", "win2", *words, "--disk-model", "nvme", "--card", "e1000")
+
+    assert [line.partition(" model")[0].split(": ")[:2] for line in warned.err.splitlines()] == [
+        ["warning", "disk[0].model"],
+        ["warning", "network[0].model"],
+    ]
+    assert (warned.status, quiet.status, quiet.err) == (0, 0, "")
+
+
 def test_what_cloud_init_is_told(vmctl: Vmctl, place: Place) -> None:
     """A user and his key, in a file or as it is; or a file of one's own. Paths are those of the shell that they were typed in."""
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK alice"
