@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from bhyved.core import hostend
+from bhyved.core.errors import HostError
 from bhyved.daemon.events import Events
 from bhyved.daemon.supervisor import Supervisor
 from bhyved.host import durable
@@ -52,7 +53,11 @@ class Signals:
         raise AssertionError("the receiver of signals has no end")
 
     async def _reload(self) -> None:
-        done = await self._guests.reload(plan_only=False, prune=False, by="SIGHUP")
+        try:
+            done = await self._guests.reload(plan_only=False, prune=False, by="SIGHUP")
+        except HostError as error:
+            _log.error("reload refused", problem=str(error))
+            return
         for sentence in done.problems:
             _log.error("reload refused", problem=sentence)
 

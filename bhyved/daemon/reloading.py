@@ -22,6 +22,9 @@ from bhyved.daemon.turnstile import Turnstile
 from bhyved.threads import in_thread
 
 
+READ_S = 30.0  # hundreds of small files take a fraction of a second
+
+
 class Reloading:
     """What is in force is `around.spec` and the drivers' specs. `broken`: guests of whose files no version could be used."""
 
@@ -29,18 +32,21 @@ class Reloading:
         self.done: Callable[[DaemonSpec], None] = lambda spec: None  # for what the app has made
         self._around, self._files, self._roster, self._turnstile = around, files, roster, turnstile
         self._broken = set(broken)
+        self.read_s = READ_S
         self._one = trio.Lock()
 
     async def check(self) -> Loaded:
-        """Read the files as they are now; nothing changes."""
-        return await in_thread(self._files.read)
+        """Read the files as they are now; nothing changes. Raises HostError."""
+        with trio.move_on_after(self.read_s):
+            return await in_thread(self._files.read, abandon_on_cancel=True)
+        raise HostError(f"the configuration, or a file that it names, could not be read within {self.read_s:g} s: is a mount dead?")
 
     async def measure(self) -> None:
         """How much memory there is for guests. What may be wired changes while the host runs: a reload looks again."""
         self._turnstile.room = room_of(self._around.spec, await self._around.host.memory())
 
     async def reload(self, *, plan_only: bool, prune: bool, by: str) -> Reloaded:
-        """One at a time. With `plan_only` it is only said what would be."""
+        """One at a time. With `plan_only` it is only said what would be. Raises HostError."""
         async with self._one:
             loaded = await self.check()
             problems = tuple(map(str, loaded.problems))

@@ -95,6 +95,7 @@ class Lab:
             version="0", config="/etc/bhyved.toml", boot=self.host.boot, pid=1, started_at=self.host.utc(), started=self.host.monotonic()
         )
         self.guests = Supervisor(self.around, self.files, about, self.files.loaded, broken=broken, records=self.vault.load())
+        self.guests._reloading.read_s = float("inf")  # in a real thread, beside which virtual time may jump
 
     def machine(self, name: str = "web1") -> FakeMachine:
         return self.host.machine(name)

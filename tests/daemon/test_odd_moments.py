@@ -1,5 +1,6 @@
 """What comes at an odd moment, in virtual time: a late hook, a file that has gone, a reload in a drain, a kill between two steps."""
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -20,6 +21,7 @@ from bhyved.core.spec import Stop as StopSpec
 from bhyved.core.status import Desired, Hold, Phase, VmRecord
 from bhyved.core.units import Duration, Limit
 from bhyved.core.values import GuestName, Pattern, Text
+from bhyved.daemon import reloading
 from bhyved.daemon.ascent import Ascent
 from bhyved.daemon.ports import Found, Ran
 from bhyved.daemon.saving import Saving
@@ -627,3 +629,24 @@ async def test_a_drain_that_is_taken_back_at_once_stops_nobody(moment: str, auto
             assert it.status().phase is Phase.UP
             assert machine.did == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_file_that_does_not_answer_holds_up_one_reload() -> None:
+    """The next one is in force, and the daemon can end meanwhile: what waits is a thread that nobody waits for."""
+    answers = threading.Event()
+    async with lab(guest()) as it:
+        read = it.files.read
+
+        def hang() -> Loaded:
+            answers.wait(60)
+            return read()
+
+        it.files.read = hang  # type: ignore[method-assign]
+        it.guests._reloading.read_s = 0.05
+        with trio.fail_after(30):
+            with pytest.raises(HostError, match=r"^the configuration, .* could not be read within 0.05 s: is a mount dead\?$"):
+                await it.guests.reload(plan_only=False, prune=False, by="alice")
+            it.files.read = read  # type: ignore[method-assign]
+            it.guests._reloading.read_s = reloading.READ_S
+            assert (await it.guests.reload(plan_only=False, prune=False, by="alice")).applied
+    answers.set()
