@@ -21,7 +21,6 @@ from bhyved.daemon.roster import Roster
 from bhyved.daemon.turnstile import Turnstile
 from bhyved.threads import in_thread
 
-
 READ_S = 30.0  # hundreds of small files take a fraction of a second
 
 
