@@ -151,6 +151,17 @@ def test_history(vmctl: Vmctl) -> None:
         assert daemon.params("vm.history")[-1] == {"name": "a", "last": 3}
 
 
+def test_how_many_runs_are_asked_for(vmctl: Vmctl) -> None:
+    """A few to see why, more to see what was. A guest that has not run yet has no history."""
+    why = {"name": "a", "phase": "up", "sentences": ["a is up"], "runs": [], "hint": ""}
+    with playing(vm_why=why, vm_history={"runs": [], "lines": []}) as daemon:
+        assert vmctl(daemon, "why", "a", "a").out == "a is up\n\na is up\n"
+        assert vmctl(daemon, "history", "a") == (0, "", "a has no history yet\n")
+
+        assert daemon.params("vm.why") == [{"name": "a", "runs": 3}] * 2
+        assert daemon.params("vm.history") == [{"name": "a", "last": 20}]
+
+
 def event(seq: int, **changes: Any) -> tuple[str, dict[str, Any]]:
     body = {"seq": seq, "at": f"2026-01-01T12:00:0{seq}Z", "event": "phase", "vm": "a", "phase": "up", "reason": "asked for", "by": "root"}
     return "event", body | changes
@@ -254,6 +265,19 @@ def test_events_go_on_over_a_restart_of_the_daemon(vmctl: Vmctl, monkeypatch: py
 # --- the host ------------------------------------------------------------------------------------------------------------------
 
 
+NOTHING: dict[str, Any] = {
+    "applied": True,
+    "added": [],
+    "removed": [],
+    "changed": {},
+    "daemon": [],
+    "starts": [],
+    "stops": [],
+    "orphans": [],
+    "warnings": [],
+}
+
+
 def test_reload(vmctl: Vmctl) -> None:
     """Every change on a line, with the moment when it counts."""
     done = {
@@ -288,6 +312,16 @@ def test_reload(vmctl: Vmctl) -> None:
         "nothing has been changed: this is the plan",
     ]
     assert ran.err == "warning: a: odd\n"
+
+
+def test_a_reload_that_has_been_done(vmctl: Vmctl) -> None:
+    """What counts at once does already, and nothing is said of a plan; of nothing, that it is nothing."""
+    change = {"key": "stop.timeout", "old": "1m", "new": "2m", "effect": "live"}
+    with playing(config_reload=NOTHING | {"changed": {"a": [change]}}) as daemon:
+        assert vmctl(daemon, "reload").out == 'a: stop.timeout = "2m", was "1m": in force already\n'
+        assert daemon.params("config.reload") == [{}]
+        daemon.handlers["config.reload"] = NOTHING
+        assert vmctl(daemon, "reload").out == "nothing changes\n"
 
 
 def test_a_reload_that_is_refused(vmctl: Vmctl) -> None:
@@ -339,6 +373,26 @@ def test_plan_asks_the_daemon(vmctl: Vmctl) -> None:
         assert vmctl(daemon, "plan", "--boot").out == vmctl(daemon, "plan", "--shutdown").out == "agenda\n"
         assert vmctl(daemon, "plan", "boot").out == vmctl(daemon, "plan", "shutdown").out == "agenda\n"
         assert vmctl(daemon, "plan", "a", "--boot").status == vmctl(daemon, "plan").status == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        (("why", "a"), "vm_why"),
+        (("reload",), "config_reload"),
+        (("drain",), "daemon_drain"),
+        (("plan", "a"), "vm_plan"),
+        (("plan", "--boot"), "daemon_plan__boot"),
+        (("plan", "--shutdown"), "daemon_plan__shutdown"),
+        (("web",), "web_link"),
+        (("metrics",), "daemon_metrics"),
+    ],
+)
+def test_json_is_what_the_daemon_said(vmctl: Vmctl, words: tuple[str, ...], method: str) -> None:
+    """Whatever it is; objections to a plan are told besides."""
+    answer = {"anything": ["é", None, 1.5], "objections": []}
+    with playing(**{method: answer}) as daemon:
+        assert json.loads(vmctl(daemon, *words, "--json").out) == answer
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------------------
