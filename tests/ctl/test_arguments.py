@@ -57,6 +57,8 @@ def test_durations_are_those_of_the_configuration() -> None:
         (("create",), "create: it takes the name of one guest (vmctl create --help)"),
         (("create", "a", "b"), "create: it takes the name of one guest (vmctl create --help)"),
         (("reload", "a"), 'reload: it takes no names, and "a" is one (vmctl reload --help)'),
+        (("drain", "--off", "--for", "1h"), "drain: --off ends a drain: it goes with no other option"),
+        (("drain", "--off", "--wait"), "drain: --off ends a drain: it goes with no other option"),
         (("list", "--json=yes"), "list: --json takes no value (vmctl list --help)"),
         (("hold", "a", "--reason"), "hold: --reason needs a value: TEXT (vmctl hold --help)"),
         (("log", "a", "-n", "-5"), 'log: -n is a number, not "-5" (vmctl log --help)'),
