@@ -17,7 +17,7 @@ class Jail:
     """`hidden`: what devfs.rules(5) would have to unhide, as its patterns; only what can be told for certain."""
 
     has_network: bool  # a stack of its own: vnet
-    may_vmm: bool  # allow.vmm, or the module vmm is not there
+    may_vmm: bool | None  # allow.vmm; None: the module vmm, of which it is a parameter, is not there
     hidden: tuple[str, ...]
 
 
@@ -47,10 +47,10 @@ def look(tools: Tools, dev: str, lines: Collection[str], *, has_vmmctl: bool) ->
     )
 
 
-def _may_vmm(tools: Tools) -> bool:
+def _may_vmm(tools: Tools) -> bool | None:
     """The variable that makes a guest may be read by whoever may make one; to others sysctl(8) shows nothing, not even a line's end."""
     asked = tools.ask(("sysctl", "-n", "hw.vmm.create"), ok=None)
-    return asked.text != "" or b"unknown oid" in asked.stderr
+    return None if b"unknown oid" in asked.stderr else asked.text != ""
 
 
 def _names(directory: str) -> frozenset[str]:

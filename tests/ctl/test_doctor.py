@@ -245,6 +245,18 @@ def test_what_a_jail_lacks(jailed: Jailed) -> None:
     assert jailed.found() == {}
 
 
+def test_a_jail_on_a_host_without_vmm(jailed: Jailed) -> None:
+    """Whether it may use vmm is not to be known then."""
+    (jailed.root / "dev/vmmctl").touch()
+    lab = (jailed.root / "bin/sysctl").rename(jailed.root / "bin/sysctl.lab")
+    (jailed.root / "bin/sysctl").write_text(
+        f'#!/bin/sh\ncase $* in *hw.vmm.create) echo "sysctl: unknown oid \'hw.vmm.create\'" >&2; exit 1;; esac\nexec {lab} "$@"\n'
+    )
+    (jailed.root / "bin/sysctl").chmod(0o755)
+
+    assert jailed.findings("ok")["jail"] == ("has a network stack of its own", "")
+
+
 def test_a_jail_on_14_needs_no_vmmctl(jailed: Jailed) -> None:
     """There is none before 15."""
     jailed.set(release="14")
