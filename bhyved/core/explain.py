@@ -120,7 +120,9 @@ def _waiting(case: Case) -> _Said:
         said.append(status.waiting_for)
     blockers = [other for other in case.others.values() if status.waiting_for.startswith(f"waiting for {other.name},")]
     for other in blockers:
-        if other.reason:
+        if other.phase is Phase.UP and other.unready:
+            said.append(f"{other.name} is not ready: {_quoted(other.unready)}")
+        elif other.reason:
             said.append(f"{other.name} is {other.phase}: {_quoted(other.reason)}")
     idle = [other.name for other in blockers if other.phase in (Phase.DOWN, Phase.HELD)]
     if idle:

@@ -168,6 +168,16 @@ def test_waiting_for_the_host(need: str, hint: str, found: str | None):
     assert said[1] == hint
 
 
+def test_waiting_for_one_that_is_up_and_not_ready():
+    """What its probe was answered, and not who asked for it."""
+    sentence = "waiting for db1, which comes first and is up but not ready yet"
+    db1 = status("up", name="db1", reason="asked for by autostart", unready="nothing answers at 192.0.2.1:5432 (no answer)")
+    said, hint = why(status("waiting", waiting_for=sentence), others={"db1": db1})
+
+    assert said[1:] == [sentence, "db1 is not ready: nothing answers at 192.0.2.1:5432 (no answer)"]
+    assert hint == "vmctl why db1"
+
+
 def test_waiting_says_for_whom_and_why_that_one_is_not_there():
     """The cause may be one guest further on."""
     sentence = "waiting for db1, which it requires and which is held"
