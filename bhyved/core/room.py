@@ -161,11 +161,11 @@ def amount(size: int) -> str:
 
 
 def _short(how: str, wanted: int, limit: int, having: Mapping[str, int]) -> str:
+    """Of a guest that fits where there is no other."""
     left = limit - sum(having.values())
     if wanted <= left:
         return ""
-    beside = f" beside {_names(having)}" if having else ""
-    return f"needs {Size(wanted)}{how}; {amount(max(0, left))} of {amount(limit)} are left{beside}"
+    return f"needs {Size(wanted)}{how}; {amount(max(0, left))} of {amount(limit)} are left beside {_names(having)}"
 
 
 def _names(having: Mapping[str, int]) -> str:

@@ -215,7 +215,7 @@ def test_a_person_and_a_restart_do_not_wait_for_memory() -> None:
     turns = room(10, sized("again", 6, again=True), sized("mine", 6, asked=True), sized("z", 4), among=(has,))
 
     assert turns.go == ("again", "mine")
-    assert turns.short.keys() == {"mine"}
+    assert turns.short == {"mine": "needs 6; 0K of 0K are left beside again (6)"}
     assert turns.roomless == {"z"}
 
 
