@@ -44,6 +44,7 @@ class VmDriver:
         self.name = spec.name
         self.broken = ""
         self._bug: Exception | None = None  # that `run` ends of
+        self._unknown = ""  # why it is not known whether the guest runs
         self._around, self._turns = around, turns
         self._standing = Standing(spec, around, record, blocked=blocked, orphaned=orphaned)
         self._ascent = Ascent(spec.name, self._standing.machine, around.consoles, self._saw_up, self._start)
@@ -139,8 +140,7 @@ class VmDriver:
     def orphan(self, why: str) -> None:
         """The guest's file has gone: what runs goes on, nothing starts any more."""
         self._standing.orphaned, self._standing.blocked = True, why
-        if not self.broken:
-            self._standing.publish()
+        self._publish()
 
     def update(self, spec: VmSpec) -> None:
         """The file has changed: what can be live is, the rest waits for its run."""
@@ -156,7 +156,7 @@ class VmDriver:
             self._limiting.apply()
         standing.open_consoles()
         standing.compare()
-        standing.publish()
+        self._publish()
         self._turns.change(self.name, spec.order, share_of(spec))
 
     def fail(self, error: BaseException) -> None:
@@ -283,15 +283,24 @@ class VmDriver:
 
     def _is_unknown(self, error: HostError) -> None:
         """Nothing of the guest is touched as long as nobody can say whether it runs."""
-        self._standing.chronicle.tell("warning", str(error))
+        self._unknown = str(error)
+        self._standing.chronicle.tell("warning", self._unknown)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Show that the file says something else: what is wrong with the guest stays to be seen."""
+        if self.broken:
+            return
         self._standing.publish()
-        self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.WAITING, reason=str(error)))
+        if self._unknown:
+            self._around.board.publish(msgspec.structs.replace(self.status, phase=Phase.WAITING, reason=self._unknown))
 
     async def _find_at_last(self) -> Found | None:
         while True:
             await trio.sleep(LOOK_AGAIN_S)
             with suppress(HostError):
-                return self._standing.machine.find()
+                found, self._unknown = self._standing.machine.find(), ""
+                return found
 
     async def _take_up(self, found: Found | None) -> None:
         """The run that an earlier daemon left goes on; without one the wish decides."""

@@ -650,3 +650,21 @@ async def test_a_file_that_does_not_answer_holds_up_one_reload() -> None:
             it.guests._reloading.read_s = reloading.READ_S
             assert (await it.guests.reload(plan_only=False, prune=False, by="alice")).applied
     answers.set()
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_a_reload_does_not_hide_that_nothing_is_known(has_file: bool, autojump_clock: trio.abc.Clock) -> None:
+    """Of a guest that may run: it is not shown as down, whatever has become of its file."""
+    said = "it cannot be told whether the guest runs: alive: too many open files"
+    async with trio.open_nursery() as nursery:
+        host = FakeHost(nursery)
+        host.machine("web1").found = found(guest())
+        host.machine("web1").find_fails = [HostError(said)] * 3
+        async with lab(guest(), host=host) as it:
+            driver = it.guests._drivers["web1"]  # and not by a reload, whose thread takes real time
+            driver.update(guest(memory=guest().memory.parse("3G"))) if has_file else driver.orphan("its file has gone")
+            assert (it.status().phase, it.status().reason) == (Phase.WAITING, said)
+            await it.phase(Phase.UP)
+
+            assert it.machine().did == []
+        nursery.cancel_scope.cancel()
