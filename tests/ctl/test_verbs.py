@@ -142,6 +142,13 @@ def test_why(vmctl: Vmctl) -> None:
     ]
 
 
+@pytest.mark.parametrize("run", [RUN | {"kind": "poweroff"}, RUN | {"stderr": "", "console": "\n"}])
+def test_last_words_are_those_of_a_failure(vmctl: Vmctl, run: dict[str, Any]) -> None:
+    """An end in order needs none, and where nothing was said there is no head for it."""
+    with playing(vm_why={"name": "a", "phase": "down", "sentences": ["a is down"], "runs": [run], "hint": ""}) as daemon:
+        assert "said last" not in vmctl(daemon, "why", "a").out
+
+
 def test_history(vmctl: Vmctl) -> None:
     """The daemon's lines, or its records, a line each."""
     with playing(vm_history={"runs": [RUN], "lines": ["one \x1b[1mline"]}) as daemon:
