@@ -31,6 +31,24 @@ def test_the_table(vmctl: Vmctl) -> None:
         assert daemon.params("vm.snapshots") == [{"name": "a"}] * 2
 
 
+def test_tables_of_several_guests(vmctl: Vmctl) -> None:
+    """Each under its guest's name, and apart."""
+    answer = {"version": 1, "datasets": ["z/a", "z/b"], "snapshots": [snapshot("nightly", 7260)]}
+    with playing(vm_snapshots=answer) as daemon:
+        lines = vmctl(daemon, "snapshot", "a", "b", "--list").out.splitlines()
+
+    assert (lines[0], lines[3], lines[4]) == ("a:", "", "b:")
+    assert lines[1:3] == lines[5:]
+
+
+def test_json_of_what_has_been_done(vmctl: Vmctl) -> None:
+    """For programs, what the daemon has said."""
+    back = {"text": "a is rolled back to x", "config-changes": ["cpus"]}
+    with playing(vm_snapshot__delete={"text": "gone"}, vm_rollback=back) as daemon:
+        assert json.loads(vmctl(daemon, "rollback", "a", "x", "--json").out) == back
+        assert json.loads(vmctl(daemon, "snapshot", "a", "--delete", "x", "--json").out) == {"text": "gone"}
+
+
 def test_none_yet(vmctl: Vmctl) -> None:
     """That is said, and is no failure."""
     with playing(vm_snapshots={"version": 1, "name": "a", "datasets": ["z/a"], "snapshots": []}) as daemon:
@@ -53,7 +71,6 @@ def test_taking_one(vmctl: Vmctl) -> None:
 
 def test_destroying_and_going_back(vmctl: Vmctl) -> None:
     """The daemon's sentence is printed; what it refuses is, too."""
-
     refusal = refuse(-32003, "not-down", "a is up: vmctl stop a")
     with playing(vm_snapshot__delete={"text": "snapshot x of a destroyed"}, vm_rollback=refusal) as daemon:
         assert vmctl(daemon, "snapshot", "a", "--delete", "x").out == "snapshot x of a destroyed\n"

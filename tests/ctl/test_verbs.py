@@ -152,7 +152,7 @@ def test_last_words_are_those_of_a_failure(vmctl: Vmctl, run: dict[str, Any]) ->
 def test_history(vmctl: Vmctl) -> None:
     """The daemon's lines, or its records, a line each."""
     with playing(vm_history={"runs": [RUN], "lines": ["one \x1b[1mline"]}) as daemon:
-        assert vmctl(daemon, "history", "a").out == "one line\n"
+        assert vmctl(daemon, "history", "a") == (0, "one line\n", "")
         assert vmctl(daemon, "history", "a", "b").out == "a: one line\nb: one line\n"
         assert json.loads(vmctl(daemon, "history", "a", "--json", "-n3").out) == RUN
         assert daemon.params("vm.history")[-1] == {"name": "a", "last": 3}
