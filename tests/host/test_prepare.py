@@ -19,7 +19,7 @@ from bhyved.host.backing import Backing
 from bhyved.host.ledger import Ledger
 from bhyved.host.machine import GuestMachine
 from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
-from tests.host.scripts import until
+from tests.host.scripts import is_alive, until
 
 
 def conf(host: OneHost, name: str = "web") -> dict[str, str]:
@@ -529,24 +529,16 @@ def write_swtpm(host: OneHost, text: str = SWTPM) -> None:
     host.scripts.write("swtpm", f"HERE={host.root} PYTHON={sys.executable}\n{text}")
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 async def test_a_tpm_lives_as_long_as_its_run(host: OneHost, machine: GuestMachine) -> None:
     """swtpm listens before bhyve starts, does not keep the run alive, and ends with its clean-up. Its state stays."""
     write_swtpm(host)
     await start(machine, guest(do="exit 0", tpm={}))
     pid = int((host.root / "swtpm.pid").read_text())
     assert (await end_of(machine)).status == 0
-    assert not is_gone(pid)
+    assert is_alive(pid)
     await machine.clean(final=True)
 
-    assert is_gone(pid)
+    assert not is_alive(pid)
     assert not (host.directory() / "tpm.sock").exists()
     assert (host.db / "tpm" / "web").stat().st_mode & 0o777 == 0o700
     assert conf_tpm(host) == f"swtpm socket --tpm2 --terminate --server type=unixio,path={host.directory()}/tpm.sock,mode=0600 " + (
@@ -575,7 +567,7 @@ async def test_a_tpm_of_a_dead_daemon_is_ended(host: OneHost) -> None:
             nursery.start_soon(_reap, tpm)  # it is a child of this process, not of init
             await second.clean(final=True)
 
-    assert is_gone(tpm)
+    assert not is_alive(tpm)
 
 
 async def _reap(pid: int) -> None:
@@ -593,4 +585,4 @@ async def test_a_tpm_that_does_not_start(host: OneHost, machine: GuestMachine, m
     with trio.fail_after(10), pytest.raises(HostError, match=r"^swtpm did not listen within 0.3 s$"):
         await machine.prepare(order(guest(tpm={})))
 
-    assert is_gone(int((host.root / "swtpm.pid").read_text()))
+    assert not is_alive(int((host.root / "swtpm.pid").read_text()))
