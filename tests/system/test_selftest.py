@@ -67,13 +67,15 @@ def test_it_passes(lab: LabHost, tmp_path: Path, engine: str) -> None:
     assert_nothing_is_left(lab, tmp_path)
 
 
+JAIL = {"security.jail.jailed": 1, "security.jail.vnet": 1}
 NO_GUESTS = [
     pytest.param(
         {"sysctl": {"hw.vmm.vmx.cap.unrestricted_guest": 0}}, (), "no unrestricted guest, which a guest with a boot ROM needs", id="no-ug"
     ),
     pytest.param({"arch": "arm64"}, (), "this is for amd64, and the host is aarch64", id="arm64"),
     pytest.param({}, ("bhyve", "bhyvectl", "bhyveload"), "it belongs to FreeBSD's base system", id="no-bhyve"),
-    pytest.param({}, ("kldload",), "the kernel module vmm cannot be loaded, kldload: vmm: Device not configured", id="no-vmm"),
+    pytest.param({}, ("module", "kldload"), "the kernel module vmm cannot be loaded, kldload: vmm: Device not configured", id="no-vmm"),
+    pytest.param({"sysctl": JAIL}, ("module",), "in a jail vmm is for the host to load", id="jail"),
     pytest.param({}, ("--create",), "vmm could not be initialised: bhyve needs VT-x with EPT", id="no-vt-x"),
 ]
 
@@ -84,14 +86,15 @@ def test_a_host_that_cannot_run_guests(
 ) -> None:
     """Each check of a guest is skipped with the reason and the remedy, none fails, and the others are tried."""
     lab.settle(**settings)
-    if broken == ("kldload",):
-        (lab.root / "lab/module/vmm").unlink()
-        replace(lab, "kldload", 'case "$*" in *vmm*) echo "kldload: vmm: Device not configured" >&2; exit 1;; esac')
-    elif broken == ("--create",):
-        replace(lab, "bhyvectl", 'case "$*" in *--create*) echo "vm_create: Device not configured" >&2; exit 1;; esac')
-    else:
-        for name in broken:
-            (lab.root / "bin" / name).unlink()
+    for what in broken:
+        if what == "module":
+            (lab.root / "lab/module/vmm").unlink()
+        elif what == "kldload":
+            replace(lab, "kldload", 'case "$*" in *vmm*) echo "kldload: vmm: Device not configured" >&2; exit 1;; esac')
+        elif what == "--create":
+            replace(lab, "bhyvectl", 'case "$*" in *--create*) echo "vm_create: Device not configured" >&2; exit 1;; esac')
+        else:
+            (lab.root / "bin" / what).unlink()
     ran = selftest(lab, tmp_path)
 
     assert ran.returncode == 0, ran.stdout
