@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLONERS = ("tap", "bridge")
-_UP, _RUNNING, _LOOPBACK = 0x1, 0x40, 0x8
+_FLAGS = {"UP": 0x1, "BROADCAST": 0x2, "LOOPBACK": 0x8, "RUNNING": 0x40, "SIMPLEX": 0x800, "MULTICAST": 0x8000}
 _LEAST_MTU, _MOST_MTU = 72, 65535
 _NAME_LENGTH = 15  # IFNAMSIZ is 16 with the final NUL
 
@@ -233,10 +233,10 @@ class _Settings:
 def shown(net: Net, it: Interface) -> str:
     """What ifconfig prints of one interface."""
     running = it.kind != "tap" or bool(it.opened_by)
-    flags = (_UP if it.up else 0) | (_RUNNING if running else 0) | 0x8802
     words = [*(["UP"] if it.up else []), "BROADCAST", *(["RUNNING"] if running else []), "SIMPLEX", "MULTICAST"]
     if it.name == "lo0":
-        flags, words = 0x8049, ["UP", "LOOPBACK", "RUNNING", "MULTICAST"]
+        words = ["UP", "LOOPBACK", "RUNNING", "MULTICAST"]
+    flags = sum(_FLAGS[word] for word in words)
     lines = [f"{it.name}: flags={flags:x}<{','.join(words)}> metric 0 mtu {it.mtu}"]
     lines += [f"\tdescription: {it.description}"] if it.description else []
     lines += [f"\tether {it.ether}"] if it.ether else []
