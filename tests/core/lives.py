@@ -35,6 +35,7 @@ class Guest:
         for event in events:
             answer, actions = self.life.step(event, self.now)
             self.log += [(self.now, action) for action in actions]
+            assert isinstance(self.life.reason, str), f"{type(event).__name__} led to {self.phase}, and it is not said why"
         return answer
 
     def after(self, seconds: float, *events: Event) -> Answer:

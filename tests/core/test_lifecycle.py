@@ -639,6 +639,16 @@ def test_a_hold_stops_what_would_happen_by_itself(phase: Phase) -> None:
     assert guest.life.hold is None
 
 
+def test_a_hold_takes_a_turn_back_that_was_asked_for() -> None:
+    """Nobody's turn is another's; what waits for a time has asked for none."""
+    guest = in_phase(Phase.WAITING)
+    guest.tell(SetHold(hold=HOLD))
+    assert guest.did() == ["drop-turn"]
+    guest = in_phase(Phase.BACKOFF)
+    guest.tell(SetHold(hold=HOLD))
+    assert guest.did() == []
+
+
 def test_a_hold_without_a_reason_says_by_whom() -> None:
     """Beside what would have happened."""
     guest = in_phase(Phase.BACKOFF)
@@ -773,6 +783,16 @@ def test_a_start_that_is_being_prepared_while_the_daemon_begins_to_stop() -> Non
     guest.life.closing = True
     guest.tell(Prepared(loader=False), Cleaned())
     assert (guest.phase, guest.life.reason, guest.did()) == (Phase.DOWN, "bhyved is stopping its guests", ["clean-all"])
+
+
+def test_a_stop_while_a_host_command_is_under_way() -> None:
+    """It is answered at once, once; what it leads to is said when the command is over."""
+    guest = in_phase(Phase.PREPARING)
+    assert guest.tell(Stop(by="bob")) == ACCEPTED
+    assert guest.life.reason == "stopped by bob; a host command is still under way"
+    assert guest.tell(Stop(by="bob")) == ALREADY
+    guest.tell(Prepared(loader=False))
+    assert (guest.phase, guest.life.reason, guest.life.decision) == (Phase.CLEANING, "stopped by bob", "stays down: stopped by bob")
 
 
 def test_a_start_that_fails_while_the_daemon_begins_to_stop() -> None:
@@ -975,7 +995,12 @@ def test_what_an_earlier_daemon_was_preparing_has_a_minute() -> None:
     guest.tell(Found(Stage.PREPARING, False))
     assert guest.life.deadline == 1060.0
     guest.until_deadline()
-    assert guest.phase is Phase.HELD
+    assert (guest.phase, guest.life.reason) == (
+        Phase.HELD,
+        "a host command of an earlier daemon still works for it: it is stuck in the kernel",
+    )
+    guest.tell(Interrupted())
+    assert guest.phase is Phase.CLEANING
 
 
 def test_a_hold_or_a_closing_daemon_leaves_a_found_guest_alone() -> None:

@@ -159,6 +159,21 @@ def test_more_devices_than_a_bus() -> None:
     assert any(place.startswith("1:") for place in places.values())
 
 
+def test_what_was_on_another_bus_stays_there() -> None:
+    """Though there is room on the first one by now."""
+    places = slots.assign(guest(disks("/a", "/b")), {"disk:/b": "1:3:0", "lpc": "1:4:0"})
+    assert (places["disk:/a"], places["disk:/b"], places["lpc"]) == ("0:4:0", "1:3:0", "0:31:0")
+
+
+@pytest.mark.parametrize("remembered", [("0:4:0/1", "0:4:0/1"), ("0:4:0/1", "0:4:0/99"), ("0:4:0/1", "0:5:0/3"), ("0:4:0/1", "0:4:0")])
+def test_a_damaged_port_is_forgotten(remembered: tuple[str, str]) -> None:
+    """One that another drive has, that no controller has, or that is another controller's: the first free one is taken."""
+    text = '[[disk]]\npath = "/{}"\nmodel = "ahci-hd"\ncontroller = "sata"\n'
+    before = dict(zip(("disk:/a", "disk:/b"), remembered, strict=True))
+    places = slots.assign(guest(text.format("a") + text.format("b")), before)
+    assert (places["disk:/a"], places["disk:/b"]) == ("0:4:0/1", "0:4:0/0")
+
+
 def test_damaged_memory_is_forgotten() -> None:
     """A state file with nonsense costs stability, not the guest."""
     spec = guest(disks("/a"))
