@@ -74,6 +74,7 @@ use_git_change_detection = false
 timeout_constant = 5
 timeout_multiplier = 2
 """
+_MEMORY_KIB = 4 << 20  # some mutants make lists without end, until their time is up
 # The command that prints one diff takes as long to start as this does for all of them.
 _SHOW = "import sys; from mutmut.__main__ import show; [show.callback(name) for name in sys.argv[1:]]"
 
@@ -177,7 +178,8 @@ def _run(at: str, *command: str) -> str:
     # PYTEST_… are of those who run us: reruns, the worker of pytest-xdist that we may be. Tests are compiled once for all mutants.
     ours = (name for name in os.environ if not name.startswith("PYTEST_") and name != "PYTHONDONTWRITEBYTECODE")
     environment = {name: os.environ[name] for name in ours}
-    done = subprocess.run(command, check=False, cwd=at, env=environment, capture_output=True, text=True)
+    limited = ("sh", "-c", f'ulimit -v {_MEMORY_KIB}; exec "$@"', "sh", *command)
+    done = subprocess.run(limited, check=False, cwd=at, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise BrokenError(f"{' '.join(command)}: {done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done.stdout
