@@ -10,7 +10,7 @@ from bhyved.core.assigned import Target
 from bhyved.core.errors import HostError
 from bhyved.core.room import HostMemory
 from bhyved.host.facts import read_facts
-from tests.host.onehost import OneHost, end_of, guest, order, start, until_pid
+from tests.host.onehost import OneHost, end_of, guest, order, start, until_booted, until_pid
 from tests.host.scripts import Scripts
 
 # --- facts -----------------------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ async def test_a_guest_without_a_ledger_that_lives_is_not_foreign(host: OneHost)
     """Somebody removed run.toml: the guest is held by its FIFO, and its node is not destroyed."""
     first = host.daemon().machine("web")
     await start(first, guest())
-    pid = await until_pid(host)
+    pid = await until_booted(host)
     host.die(first)
     (host.directory() / "run.toml").unlink()
     daemon = host.daemon()
