@@ -704,7 +704,7 @@ async def test_no_second_run_over_a_living_one(host: OneHost, machine: GuestMach
     """A start over a guest that still lives is refused before anything is changed."""
     monkeypatch.setattr(module, "_HELD_S", 0.1)
     await start(machine, guest())
-    pid = await until_pid(host)
+    pid = await until_booted(host)
     with pytest.raises(Stuck, match=rf"^its bhyve \(pid {pid}\) still works for web"):
         await machine.prepare(order(guest()))
     with pytest.raises(Stuck):
