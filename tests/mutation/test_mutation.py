@@ -16,7 +16,7 @@ from tests.mutation.trial import Survivor, attempt, functions, has_mutmut, has_o
 SEED = int(os.environ.get("BHYVED_MUTATION_SEED", "1"))
 MODULES = 8
 LINES = 25  # of each module: a minute or so in all, on two processors
-SURVIVORS_MOST = 0.2  # a sample of some 250 mutants is off by a few hundredths, and some of them change nothing that anybody could notice
+SURVIVORS_MOST = 0.2  # 15 % of 606 when it was written; some changes are none that anybody could notice
 JOBS = 2
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not has_mutmut(), reason="mutmut is not installed")]
@@ -52,13 +52,17 @@ def test_budget() -> None:
 
 
 def sample(seed: int) -> dict[str, list[str]]:
-    """Some functions of some modules: for one seed nearly the same ones when core/ has grown."""
+    """Some functions of some modules: for one seed nearly the same ones when core/ has grown.
+
+    Without those of imports/: what an importer writes is read by a person before any guest starts with it.
+    """
 
     def lot(name: str) -> float:
         return random.Random(f"{seed} {name}").random()
 
     chosen: dict[str, list[str]] = {}
-    for module in sorted(filter(has_own_tests, modules()), key=lot)[:MODULES]:
+    known = [module for module in modules() if has_own_tests(module) and not module.startswith("imports/")]
+    for module in sorted(known, key=lot)[:MODULES]:
         left = LINES
         for name, lines in sorted(functions(module).items(), key=lambda each: lot(f"{module} {each[0]}")):
             if left > 0:
