@@ -35,7 +35,11 @@ class Connection:
     def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.settimeout(patience_s)
-        self._sock.connect(str(path))
+        try:
+            self._sock.connect(str(path))
+        except OSError:
+            self._sock.close()
+            raise
         self._buffer = b""
         self._number = 0
 
