@@ -102,6 +102,9 @@ class _Streams:
         """Child's number -> descriptor to give it; those close with `childs_ends`."""
         fds: dict[int, int] = {}
         for number, kept in ((1, self.stdout), (2, self.stderr)):
+            if number == 2 and self._tail is not None:
+                fds[2] = fds[1]  # of two pipes nobody could say what was written first
+                continue
             ours, fds[number] = self._pipe(childs_ends)
             self._kept[ours] = kept
         if self._to_write:

@@ -30,6 +30,15 @@ async def test_input_status_and_the_end_of_the_output_come_back(scripts: Scripts
     assert (ran.status, ran.text) == (3, '{"vm": "a"}; oh')
 
 
+async def test_both_streams_come_back_in_the_order_of_writing(scripts: Scripts, commands: HostCommands) -> None:
+    """Complaints stand where the command made them."""
+    scripts.write("hook", "for n in 1 2 3 4 5 6 7 8 9; do echo o$n; echo e$n >&2; done")
+
+    ran = await commands.run(["hook"], limit_s=10)
+
+    assert ran.text == "; ".join(f"o{n}; e{n}" for n in range(1, 10))
+
+
 async def test_of_a_flood_the_end_is_kept(scripts: Scripts, commands: HostCommands) -> None:
     """The reason of a failure is at the end of the output, however long that is."""
     scripts.write("hook", "seq 1 100000; echo no such host")
