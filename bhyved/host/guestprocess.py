@@ -66,7 +66,7 @@ class GuestProcess:
     def hear(self, data: bytes) -> None:
         """What the keeper wrote into the FIFO; a line may come in pieces. A kill that came too early is done now."""
         self._heard = (self._heard + data)[-64:]
-        pid = self.learn()
+        pid = self.pid or self.learn()
         if self._kill_asked and pid is not None and self._keeper_lives():
             self._kill_asked = False
             with contextlib.suppress(HostError):

@@ -235,8 +235,7 @@ class GuestMachine:
 
         def look() -> None:
             nonlocal told
-            pid = self._process.learn()
-            if pid is not None and not told:
+            if not told and (pid := self._process.learn()) is not None:
                 told = True
                 started(pid)
 
@@ -279,7 +278,7 @@ class GuestMachine:
         stage, trace = self._process.stage, self._process.trace
         end = trace.end() if trace is not None else None
         begin = trace.begin() if trace is not None else None
-        told = self._process.status()
+        told = end.status if end is not None else self._process.status()
         status = seen if told is None else told  # the keeper's word, if there is one
         node_present = None
         suspends = self._ledger is not None and bool(self._ledger.suspending)
