@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,6 +48,7 @@ def mounts() -> Iterator[Callable[[Path, str], None]]:
     yield mount
     for path in mounted:
         subprocess.run(["umount", "-l", str(path)], check=True)
+        shutil.rmtree(path.parent)  # of the lab, which could not remove what was mounted
 
 
 def fill(directory: Path) -> Path:
