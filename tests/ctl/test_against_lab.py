@@ -5,16 +5,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.ctl.terminals import person
+from tests.ports import free_port
 from tests.system.labkit import PATIENCE_S, LabHost
+from tests.waiting import until
 
 PLAIN = 'memory = "64M"\n'
 BROKEN = """
@@ -158,19 +158,17 @@ def test_a_real_conserver(lab: LabHost, tmp_path: Path) -> None:
     """It accepts the configuration that is printed for it, and connects to the guest."""
     lab.vmctl("start", "offered", "--ready")
     written = tmp_path / "conserver.cf"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     written.write_text(lab.vmctl("console", "--conserver-cf") + "access * { trusted 127.0.0.1; allowed 127.0.0.1; }\n")
-    words = ["conserver", "-C", str(written), "-P", str(tmp_path / "passwd"), "-p", str(port), "-M", "127.0.0.1", "-u", "-v"]
+    words = ["conserver", "-C", str(written), "-P", str(tmp_path / "passwd"), "-p", str(free_port()), "-M", "127.0.0.1", "-u", "-v"]
     (tmp_path / "passwd").write_text("*any*:\n")
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not watched(lab, "offered"):
+
+        def is_watched() -> bool:
             assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return watched(lab, "offered") > 0
+
+        until(is_watched, "conserver has opened the console", limit_s=PATIENCE_S)
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # it has a process for each group of consoles
         process.wait()

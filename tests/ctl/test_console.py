@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +18,7 @@ from tests.ctl.conftest import Vmctl
 from tests.ctl.played import PATIENCE_S, PlayedDaemon, Refusal, playing, refuse
 from tests.ctl.playedconsole import PlayedConsole
 from tests.ctl.terminals import Person, person
+from tests.waiting import until
 
 
 @contextmanager
@@ -339,10 +339,7 @@ def test_inside_tmux() -> None:
             tmux("select-pane", "-T", "mine")
             command = f"{sys.executable} -m bhyved.cli.ctl console a --socket {daemon.path}; tmux wait-for -S over"
             tmux("send-keys", command, "Enter")
-            deadline = time.monotonic() + PATIENCE_S
-            while "leaves" not in tmux("capture-pane", "-p"):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(lambda: "leaves" in tmux("capture-pane", "-p"), "the console has greeted", limit_s=PATIENCE_S)
             tmux("send-keys", "uname", "Enter")
             assert console.typed(6) == b"uname\r"
             console.write(b"FreeBSD \x1b[7mmain\x1b[m; ")
