@@ -4,6 +4,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.system.labkit import running, sim
 from tests.waiting import until
 
@@ -15,9 +16,7 @@ COMMAND = '["/bin/sh", "-c", "test -e {flag} || { echo not yet; exit 3; }"]'
 def test_readiness_of_each_kind(tmp_path: Path) -> None:
     """What is asked, what was answered so far, and who waits; ready when it is answered, or when the time is over."""
     flag = tmp_path / "flag"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     questions = {
         "uptime": 'uptime = "1s"',
         "console": 'console = "login:"',
